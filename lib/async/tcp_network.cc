@@ -1,0 +1,160 @@
+// The real network seam: TCP on Asio.
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ip/v6_only.hpp>
+#include <boost/asio/write.hpp>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
+#include "async/async.h"
+
+namespace grenier {
+
+namespace {
+
+using boost::asio::ip::tcp;
+using socket_type = asio::basic_stream_socket<tcp, io_executor>;
+using acceptor_type = asio::basic_socket_acceptor<tcp, io_executor>;
+constexpr auto tuple_task = asio::as_tuple(use_task);
+
+error to_error(boost::system::error_code ec, const std::string& what) {
+  if (ec == asio::error::operation_aborted || ec == asio::error::bad_descriptor) return {errc::cancelled, what};
+  if (ec == asio::error::address_in_use) return {errc::already_exists, what + ": the port is taken by another program"};
+  if (ec == asio::error::timed_out) return {errc::timed_out, what};
+  return {errc::unavailable, what + ": " + ec.message()};
+}
+
+std::string name_of(const tcp::endpoint& e) {
+  std::string a = e.address().to_string();
+  return (e.address().is_v6() ? "[" + a + "]" : a) + ":" + std::to_string(e.port());
+}
+
+result<std::pair<std::string, std::string>> split_address(const std::string& address) {
+  auto colon = address.rfind(':');
+  if (colon == std::string::npos || colon + 1 == address.size() || colon + 6 < address.size() ||
+      address.find_first_not_of("0123456789", colon + 1) != std::string::npos || std::stoul(address.substr(colon + 1)) > 65535)
+    return fail(errc::invalid_argument, "'" + address + "' is not host:port");
+  std::string host = address.substr(0, colon);
+  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  return std::pair(host, address.substr(colon + 1));
+}
+
+class tcp_stream final : public byte_stream {
+ public:
+  tcp_stream(socket_type s, std::string peer) : socket_(std::move(s)), peer_(std::move(peer)) {
+    boost::system::error_code ec;
+    socket_.set_option(tcp::no_delay(true), ec);
+    socket_.set_option(asio::socket_base::keep_alive(true), ec);
+  }
+  task<result<std::size_t>> read_some(std::span<char> to) override {
+    auto [ec, n] = co_await socket_.async_read_some(asio::buffer(to.data(), to.size()), tuple_task);
+    if (ec == asio::error::eof) co_return std::size_t{0};
+    if (ec) co_return fail(to_error(ec, peer_));
+    co_return n;
+  }
+  task<result<void>> write(std::span<const bytes_view> from) override {
+    std::vector<asio::const_buffer> buffers;
+    buffers.reserve(from.size());
+    for (auto v : from) buffers.emplace_back(v.data(), v.size());
+    auto [ec, n] = co_await asio::async_write(socket_, buffers, tuple_task);
+    if (ec) co_return fail(to_error(ec, peer_));
+    co_return result<void>();
+  }
+  void close() override {
+    boost::system::error_code ec;
+    socket_.shutdown(tcp::socket::shutdown_both, ec);
+    socket_.close(ec);
+  }
+  std::size_t unsent() const override {
+    int n = 0;
+    return ::ioctl(const_cast<socket_type&>(socket_).native_handle(), SIOCOUTQ, &n) == 0 ? static_cast<std::size_t>(n) : 0;
+  }
+  std::string peer() const override { return peer_; }
+
+ private:
+  socket_type socket_;
+  std::string peer_;
+};
+
+class tcp_listener final : public stream_listener {
+ public:
+  explicit tcp_listener(acceptor_type a) : acceptor_(std::move(a)) {}
+  task<result<std::unique_ptr<byte_stream>>> accept() override {
+    auto [ec, s] = co_await acceptor_.async_accept(tuple_task);
+    if (ec) co_return fail(to_error(ec, "accept"));
+    boost::system::error_code ignored;
+    std::string peer = name_of(s.remote_endpoint(ignored));
+    co_return std::unique_ptr<byte_stream>(new tcp_stream(std::move(s), peer));
+  }
+  std::string local() const override {
+    boost::system::error_code ec;
+    return name_of(acceptor_.local_endpoint(ec));
+  }
+  void close() override {
+    boost::system::error_code ec;
+    acceptor_.close(ec);
+  }
+
+ private:
+  acceptor_type acceptor_;
+};
+
+}  // namespace
+
+task<result<std::unique_ptr<byte_stream>>> tcp_network::connect(std::string address, mono_time deadline) {
+  auto split = split_address(address);
+  if (!split) co_return fail(split.error());
+  auto ex = rt_.executor();
+  asio::ip::basic_resolver<tcp, io_executor> resolver(ex);
+  // A timer closes what is under way; the flag tells its work from other failures.
+  auto late = std::make_shared<bool>(false);
+  auto sock = std::make_shared<socket_type>(ex);
+  timer_id t = rt_.clock().call_at(deadline, [late, sock, &resolver] {
+    *late = true;
+    resolver.cancel();
+    boost::system::error_code ec;
+    sock->close(ec);
+  });
+  struct disarm {
+    runtime& rt;
+    timer_id t;
+    ~disarm() { rt.clock().cancel(t); }
+  } d{rt_, t};
+  auto [rec, found] = co_await resolver.async_resolve(split->first, split->second, tuple_task);
+  if (*late) co_return fail(errc::timed_out, "connecting to " + address);
+  if (rec) co_return fail(to_error(rec, address));
+  boost::system::error_code ec = asio::error::host_not_found;
+  for (const auto& entry : found) {
+    if (sock->is_open()) sock->close(ec);
+    auto [cec] = co_await sock->async_connect(entry.endpoint(), tuple_task);
+    if (*late) co_return fail(errc::timed_out, "connecting to " + address);
+    ec = cec;
+    if (!ec) co_return std::unique_ptr<byte_stream>(new tcp_stream(std::move(*sock), address));
+  }
+  co_return fail(to_error(ec, address));
+}
+
+result<std::unique_ptr<stream_listener>> tcp_network::listen(std::string address) {
+  TRY(auto split, split_address(address));
+  boost::system::error_code ec;
+  std::string host = split.first.empty() || split.first == "*" ? "::" : split.first;
+  if (host == "localhost") host = "127.0.0.1";
+  auto ip = asio::ip::make_address(host, ec);
+  if (ec) return fail(errc::invalid_argument, "'" + address + "' is not an IP address with a port");
+  tcp::endpoint at(ip, static_cast<std::uint16_t>(std::stoul(split.second)));
+  acceptor_type a(rt_.executor());
+  a.open(at.protocol(), ec);
+  if (ec == asio::error::address_family_not_supported && host == "::") {  // a kernel without IPv6
+    at = tcp::endpoint(asio::ip::address_v4::any(), at.port());
+    a.open(at.protocol(), ec);
+  }
+  if (!ec) a.set_option(asio::socket_base::reuse_address(true), ec);
+  if (!ec && at.address().is_v6() && at.address().is_unspecified()) a.set_option(asio::ip::v6_only(false), ec);
+  if (!ec) a.bind(at, ec);
+  if (!ec) a.listen(1024, ec);
+  if (ec) return fail(to_error(ec, "listening on " + address));
+  return std::unique_ptr<stream_listener>(new tcp_listener(std::move(a)));
+}
+
+}  // namespace grenier
