@@ -1,0 +1,129 @@
+// wire/wire.h: peers. One mutually authenticated, encrypted connection to each other node, and calls over it.
+//
+// The handshake proves both node keys and the cluster key (or the secret of an invite) before any other byte is read: a
+// stranger learns nothing and costs a bounded amount. Calls are multiplexed in small frames by priority, so that a block on
+// a slow line never delays a heartbeat. Either side may have opened the connection; when both did, both keep the same one.
+//
+//   Owns      its listener and all connections to peers.
+//   Runs on   its home thread; frames are sealed there, handlers are spawned there.
+//   Cancel    a cancelled or late call tells the other side to drop the work.
+//   Errors    unavailable (no connection, nothing sent), timed_out, cancelled; outcome_unknown when the connection broke after
+//             the request may have been executed; access_denied for a failed handshake; else what the handler returned.
+//   Limits    message to 16 MiB; frames of 8 KiB (4 KiB on lines under 1 Mbit/s); bytes handed to a socket are capped to
+//             50 ms of the measured rate; 32 handshakes at a time, 5 s each; queued bytes a peer are bounded (callers wait).
+//   Not here  who the peers are and whether they live (cluster/); what calls mean (table/, block/ ...).
+//   Source    docs/design/0002-wire.md; key exchange in the style of Noise XX, secret mixed in as a pre-shared key.
+#pragma once
+
+#include "async/async.h"
+#include "crypto/crypto.h"
+
+namespace grenier::wire {
+
+inline constexpr std::uint16_t protocol_version = 1;        // spoken
+inline constexpr std::uint16_t protocol_version_oldest = 1;  // still understood
+
+enum class priority : std::uint8_t { control, metadata, foreground, background };
+
+// Numbers are on the wire: never reuse one.
+enum class method : std::uint16_t {
+  ping = 1,
+  // cluster: 10..19
+  gossip = 10,
+  // layout: 20..29
+  layout_fetch = 20,
+  // table: 30..59
+  table_read = 30, table_accept, table_prepare, table_list, table_counters, table_merkle, table_pull, table_push,
+  // block: 60..89
+  block_put = 60, block_get, block_reference, block_have, block_withdraw, block_count, block_guests,
+  // members: 90..99
+  join = 90, member_info,
+};
+
+// What travels: a Protobuf message, and beside it raw bytes that are not copied through Protobuf (block content).
+struct message {
+  bytes head;
+  shared_bytes body;  // may be null
+  std::size_t size_bytes() const noexcept { return head.size() + (body ? body->size() : 0); }
+};
+
+struct caller {
+  node_id node;            // proved by the handshake
+  std::uint64_t session;   // this connection; a request never outlives it
+  mono_time deadline;      // in this node's time
+  bool by_invite = false;  // proved an invite's secret, not the cluster key: only method::join may be answered
+  bytes invite_id;         // which one, when by_invite
+};
+
+using handler = std::move_only_function<task<result<message>>(caller, message)>;
+
+struct call_options {
+  wire::priority priority = wire::priority::metadata;
+  mono_time deadline = never;  // REQUIRED: never is refused
+};
+
+// What is measured of the line to a peer.
+struct link_quality {
+  bool connected = false;
+  nanoseconds rtt{};          // smoothed, of control and metadata calls' transport (not the handler's time)
+  nanoseconds rtt_p95{};      // of the last 128 answered small calls, handler included: hedges start after this
+  double send_rate = 0;       // bytes/s, smoothed over transfers that filled the line; 0: not known
+  double receive_rate = 0;
+  std::uint64_t bytes_sent = 0, bytes_received = 0;
+  std::size_t queued_bytes = 0;
+};
+
+struct options {
+  std::string listen;                   // "0.0.0.0:3901"; empty: only dials out
+  crypto::node_key key;
+  bytes cluster_key;                    // 32 bytes; empty: dials with an invite only
+  cluster_id cluster;                   // checked in the handshake
+  std::uint64_t send_limit = 0, receive_limit = 0;  // bytes/s over all peers; 0: none
+};
+
+class endpoint {
+ public:
+  virtual ~endpoint() = default;
+  // Before start(). One handler a method; unknown methods are answered with not_implemented.
+  virtual void serve(method, handler) = 0;
+  virtual result<void> start() = 0;  // listens
+  virtual task<void> stop() = 0;
+  // host:port really listened on.
+  virtual std::string local() const = 0;
+
+  // Keeps a connection to this peer, trying its addresses in turn with growing pauses (0.2 s to 30 s), until forget().
+  // Repeated calls replace the addresses.
+  virtual void keep(node_id, std::vector<std::string> addresses) = 0;
+  virtual void forget(node_id) = 0;
+  virtual bool connected(node_id) const = 0;
+  virtual link_quality quality(node_id) const = 0;
+  virtual std::vector<node_id> peers() const = 0;  // connected ones, sorted
+  // Where the peer's connection comes from or goes to, for gossip of addresses ("host:port", port of the socket).
+  virtual std::string peer_address(node_id) const = 0;
+
+  // A call to this node itself runs the handler directly.
+  virtual task<result<message>> call(node_id to, method, message, call_options) = 0;
+
+  // A connection opened with an invite's secret to an address whose node is not known yet; calls method::join only.
+  struct joined {
+    node_id peer;
+    message answer;
+  };
+  virtual task<result<joined>> call_with_invite(std::string address, bytes invite_id, bytes secret, message request, mono_time deadline) = 0;
+  // The secret of an invite that a stranger presents by id; nothing if it is unknown or spent. Asked during handshakes.
+  virtual void on_invite(std::move_only_function<task<std::optional<bytes>>(bytes invite_id)>) = 0;
+  // Told of every connection made and lost.
+  virtual void on_connection(std::move_only_function<void(node_id, bool connected)>) = 0;
+  // A member that removed a home changes the cluster key; the former one is accepted from members only to fetch the new.
+  virtual void set_cluster_key(bytes key) = 0;
+  // Handshakes refused with a wrong key since the start, and the last one's address (for status and metrics).
+  struct refusals {
+    std::uint64_t count = 0;
+    std::string last_from;
+  };
+  virtual refusals refused() const = 0;
+};
+
+std::unique_ptr<endpoint> make_endpoint(runtime&, network&, options);
+
+}  // namespace grenier::wire
