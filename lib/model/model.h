@@ -1,0 +1,178 @@
+// model/model.h: what the rows are: buckets, access keys, objects, uploads and parts; their byte forms, and who may do what.
+//
+// Values without I/O. Byte forms are Protobuf with a format number, so that a later version can tell what it reads.
+//
+//   Runs on   any thread.
+//   Errors    decoding: corrupt (the bytes are no such row), protocol (written by a newer version).
+//   Not here  where rows are kept (table/), the operations on them (store/).
+#pragma once
+
+#include "crypto/crypto.h"
+#include "table/table.h"
+
+namespace grenier::model {
+
+// ------------------------------------------------------------------------------------------------- keys and buckets
+
+struct access_key {
+  std::string id, secret;             // the S3 pair
+  std::string owner_id;               // whom it acts for: 64 hex digits, or what --owner-id gave
+  std::string name, display_name, email;
+  bool may_create_buckets = true;
+  std::uint64_t created_ms = 0;
+  friend bool operator==(const access_key&, const access_key&) = default;
+};
+
+struct permission {
+  bool read = false, write = false, owner = false;
+  friend bool operator==(const permission&, const permission&) = default;
+};
+
+struct website {
+  std::string index_document;         // not empty, without '/'
+  std::string error_document;         // may be empty
+  friend bool operator==(const website&, const website&) = default;
+};
+
+struct tag {
+  std::string key, value;
+  friend bool operator==(const tag&, const tag&) = default;
+};
+
+struct bucket {
+  bucket_id id;
+  std::string name;
+  std::string owner_id, owner_name;
+  std::uint64_t created_ms = 0;
+  std::string region;
+  bool closed = false;                // DeleteBucket looks whether it is empty
+  std::map<std::string, permission> allowed;   // by access key id
+  std::optional<model::website> website;
+  std::vector<std::string> aliases;   // further names (host names of sites)
+  ballot seen;                        // of the row this was read from: the fence of requests judged by it
+};
+
+// AWS's rules: 3..63 of [a-z0-9.-], no "..", not an IP address ...; else invalid_argument with the rule that was broken.
+result<void> check_bucket_name(std::string_view);
+
+enum class action : std::uint8_t {
+  create_bucket, list_buckets, delete_bucket, head_bucket, read_bucket_settings, write_bucket_settings, list_objects,
+  get_object, put_object, delete_object, read_object_tags, write_object_tags, list_uploads, abort_upload, list_parts, serve_website,
+  admin,
+};
+struct request_facts {
+  const access_key* key = nullptr;    // null: anonymous
+  bool admin = false;
+  const model::bucket* bucket = nullptr;
+};
+// The one place that decides. Deny by default: true only when a rule allows it.
+bool authorize(action, const request_facts&) noexcept;
+
+// ------------------------------------------------------------------------------------------------- objects
+
+struct checksum {
+  crypto::hash_kind kind{};
+  bytes value;
+  bool composite = false;             // of the parts' checksums; value then is of those
+  std::uint32_t parts = 0;
+  friend bool operator==(const checksum&, const checksum&) = default;
+};
+
+// What a client said of its object and gets back.
+struct object_headers {
+  std::string content_type, content_encoding, content_disposition, content_language, cache_control, expires;
+  std::string website_redirect, storage_class;
+  std::vector<tag> metadata;          // x-amz-meta-*, names in lower case without the prefix, in order
+  friend bool operator==(const object_headers&, const object_headers&) = default;
+};
+
+struct block_entry {
+  block_hash hash;
+  std::uint32_t size = 0;             // plain bytes
+};
+struct part_entry {
+  std::uint32_t number = 0;
+  std::uint64_t size = 0;
+  std::string etag;
+  std::vector<checksum> checksums;
+};
+
+struct object_meta {
+  version_id version;
+  std::uint64_t size = 0;
+  std::uint64_t modified_ms = 0;
+  std::string etag;                   // without quotes
+  std::string owner_id, owner_name;
+  object_headers headers;
+  std::vector<tag> tags;
+  std::vector<checksum> checksums;
+  std::vector<part_entry> parts;      // of a multipart upload
+  std::optional<content_id> content;  // SHA-256 of the whole file, where known
+};
+
+// The row of one object version. Exactly one of: body beside the row, blocks, or manifests (blocks that list blocks).
+struct object_row {
+  object_meta meta;
+  bool delete_marker = false;
+  bool inline_body = false;
+  std::vector<block_entry> blocks;
+  std::vector<block_entry> manifests; // when there are more than manifest_entries_max blocks: content encode_manifest()
+  std::uint64_t manifest_blocks = 0;
+};
+inline constexpr std::size_t manifest_entries_max = 4096;
+bytes encode_manifest(std::span<const block_entry>);
+result<std::vector<block_entry>> decode_manifest(bytes_view);
+
+struct upload_row {
+  upload_id id;
+  std::string key;
+  std::uint64_t started_ms = 0;
+  std::string owner_id, owner_name;
+  object_headers headers;
+  std::vector<tag> tags;
+  std::optional<crypto::hash_kind> checksum_kind;
+  bool checksum_composite = false;
+  // open -> completed or aborted, by compare-and-swap; a finished upload keeps what it became so that completing twice answers the same.
+  enum class status : std::uint8_t { open, completed, aborted } state = status::open;
+  version_id became;
+  std::string etag;
+};
+
+struct part_row {
+  std::uint32_t number = 0;
+  version_id version;                 // of this upload of the part: its blocks' references
+  std::uint64_t size = 0, modified_ms = 0;
+  std::string etag;                   // MD5, hex
+  std::vector<checksum> checksums;
+  bool inline_body = false;
+  std::vector<block_entry> blocks;
+};
+
+bytes encode(const access_key&);
+bytes encode(const bucket&);
+bytes encode(const object_row&);
+bytes encode(const upload_row&);
+bytes encode(const part_row&);
+result<access_key> decode_key(bytes_view);
+result<bucket> decode_bucket(bytes_view);
+result<object_row> decode_object(bytes_view);
+result<upload_row> decode_upload(bytes_view);
+result<part_row> decode_part(bytes_view);
+// What a listing ships of an object row (no metadata, no blocks); nothing for a delete marker. Read it with decode_object.
+std::optional<bytes> list_projection(bytes_view object_row);
+
+// ------------------------------------------------------------------------------------------------- where rows lie
+
+// Which partition a key of a bucket is in is hidden here: today all of a bucket is in one.
+table::row_key object_key(const bucket_id&, std::string_view key);
+table::row_key upload_key(const bucket_id&, std::string_view key, const upload_id&);
+table::row_key part_key(const bucket_id&, std::string_view key, const upload_id&, std::uint32_t number);  // beside its object
+table::row_key bucket_key(const bucket_id&);
+table::row_key alias_key(std::string_view name);   // value: the bucket's id
+table::row_key access_key_key(std::string_view id);
+// The sort keys' parts, for lists.
+result<std::pair<std::string, upload_id>> split_upload_key(bytes_view sort_key);
+
+version_id make_version(hlc_time, random_source&);
+
+}  // namespace grenier::model
