@@ -1,0 +1,2 @@
+// The one translation unit that holds Beast's own code (separate compilation).
+#include <boost/beast/src.hpp>

@@ -1,0 +1,487 @@
+#include <boost/beast/http/empty_body.hpp>
+#include <boost/beast/http/parser.hpp>
+
+#include <set>
+
+#include "http/chunked.h"
+#include "http/http.h"
+
+namespace grenier::http {
+
+namespace {
+
+namespace beast_http = boost::beast::http;
+
+constexpr std::size_t read_ahead_bytes = 64 << 10;
+constexpr std::uint64_t drop_max = 256 << 10;  // of a body that the handler left unread
+
+struct shared_state {
+  runtime& rt;
+  http::options options;
+  http::handler handle;
+  statistics stats;
+  bool stopping = false;
+};
+
+// What a stranger sent, checked beyond what the parser checks: it joins folded lines, and accepts LF alone.
+std::optional<std::string> strict_fault(bytes_view head) {
+  for (std::size_t i = 0; i < head.size(); ++i) {
+    auto c = static_cast<unsigned char>(head[i]);
+    if (c == '\n') {
+      if (i == 0 || head[i - 1] != '\r') return "a line that ends in a bare line feed";
+      if (i + 1 < head.size() && (head[i + 1] == ' ' || head[i + 1] == '\t')) return "a folded header line";
+    } else if (c == '\r') {
+      if (i + 1 < head.size() && head[i + 1] != '\n') return "a bare carriage return";
+    } else if (c == 0) {
+      return "a NUL byte in the header";
+    }
+  }
+  return std::nullopt;
+}
+
+std::string_view trim(std::string_view v) {
+  while (!v.empty() && (v.front() == ' ' || v.front() == '\t')) v.remove_prefix(1);
+  while (!v.empty() && (v.back() == ' ' || v.back() == '\t')) v.remove_suffix(1);
+  return v;
+}
+
+struct refusal {
+  int status;
+  std::string why;
+};
+
+// Header bytes -> request. Content-Length twice or beside Transfer-Encoding is refused by the parser.
+std::expected<request, refusal> parse_head(bytes_view head, const options& o) {
+  if (auto fault = strict_fault(head)) return std::unexpected(refusal{400, *fault});
+  beast_http::request_parser<beast_http::empty_body> p;
+  p.header_limit(static_cast<std::uint32_t>(o.header_bytes_max));
+  p.body_limit(boost::none);
+  p.eager(false);
+  boost::system::error_code ec;
+  p.put(boost::asio::buffer(head.data(), head.size()), ec);
+  if (ec && ec != beast_http::error::need_more) return std::unexpected(refusal{400, "a request that cannot be parsed: " + ec.message()});
+  if (!p.is_header_done()) return std::unexpected(refusal{400, "an incomplete request header"});
+  const auto& m = p.get();
+  if (m.version() != 11 && m.version() != 10) return std::unexpected(refusal{505, "an HTTP version other than 1.0 and 1.1"});
+  request r;
+  r.method = std::string(m.method_string());
+  r.target = std::string(m.target());
+  if (r.target.starts_with("http://") || r.target.starts_with("https://")) {  // absolute form: the rest is the origin form
+    auto slash = r.target.find('/', r.target.find("//") + 2);
+    r.target = slash == std::string::npos ? "/" : r.target.substr(slash);
+  }
+  if (r.target.empty() || (r.target[0] != '/' && r.target != "*")) return std::unexpected(refusal{400, "a target that is no path"});
+  auto mark = r.target.find('?');
+  r.path = r.target.substr(0, mark);
+  r.has_query = mark != std::string::npos;
+  if (r.has_query) r.query = r.target.substr(mark + 1);
+  std::size_t count = 0;
+  for (const auto& f : m) {
+    if (++count > o.header_count_max) return std::unexpected(refusal{431, "too many headers"});
+    r.headers.add(std::string(f.name_string()), std::string(trim(f.value())));
+  }
+  if (m.version() == 11 && r.headers.count("host") != 1) return std::unexpected(refusal{400, "not exactly one Host header"});
+  if (auto te = r.headers.find("transfer-encoding")) {
+    std::string v(*te);
+    for (char& c : v) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    if (v != "chunked" || r.headers.count("transfer-encoding") != 1 || r.headers.find("content-length"))
+      return std::unexpected(refusal{400, "a Transfer-Encoding other than chunked alone"});
+    r.chunked = true;
+  } else if (auto cl = p.content_length()) {
+    if (r.headers.count("content-length") != 1) return std::unexpected(refusal{400, "more than one Content-Length"});
+    r.content_length = *cl;
+  } else if (r.headers.find("content-length")) {
+    return std::unexpected(refusal{400, "a Content-Length that is no number"});
+  }
+  std::string expect(r.headers.get("expect"));
+  for (char& c : expect) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  r.expects_continue = expect == "100-continue" && m.version() == 11;
+  return r;
+}
+
+class connection {
+ public:
+  connection(shared_state& s, std::unique_ptr<byte_stream> stream) : s_(s), stream_(std::move(stream)) {}
+  ~connection() {
+    if (armed_) s_.rt.clock().cancel(*armed_);
+  }
+
+  task<void> run();
+  void close() {
+    closed_ = true;
+    stream_->close();
+  }
+  bool busy() const noexcept { return busy_; }
+
+  // The stream is closed when nothing moved until then; one lazy timer, not one a read.
+  void expect_progress_within(nanoseconds d) {
+    deadline_ = s_.rt.now() + d;
+    if (!armed_) arm();
+  }
+  bool timed_out() const noexcept { return timed_out_; }
+
+ private:
+  friend class live_exchange;
+  void arm() {
+    armed_ = s_.rt.clock().call_at(deadline_, [this] {
+      armed_.reset();
+      if (s_.rt.now() < deadline_) return arm();
+      timed_out_ = true;
+      close();
+    });
+  }
+  task<result<std::size_t>> fill();  // more into buffer_
+  task<std::optional<std::string>> read_head();
+  task<void> refuse(refusal);
+  task<void> drain();
+
+  shared_state& s_;
+  std::unique_ptr<byte_stream> stream_;
+  bytes buffer_;         // read but not used yet
+  mono_time deadline_ = never;
+  std::optional<timer_id> armed_;
+  bool timed_out_ = false, closed_ = false, busy_ = false, keep_ = true;
+};
+
+class live_exchange final : public exchange {
+ public:
+  live_exchange(connection& c, http::request r) : c_(c), request_(std::move(r)), left_(request_.content_length.value_or(0)) {}
+
+  const http::request& request() const override { return request_; }
+  std::uint64_t body_read() const override { return body_read_; }
+  bool answered() const override { return status_ != 0; }
+  int status() const override { return status_; }
+  std::uint64_t body_sent() const override { return body_sent_; }
+  bool body_done() const { return request_.chunked ? chunks_.done() : left_ == 0; }
+  bool broken() const { return broken_; }
+  bool owes() const { return !ended_; }
+  void abort() override {
+    broken_ = true;
+    c_.keep_ = false;
+  }
+
+  task<result<std::size_t>> read_body(std::span<char> to) override {
+    if (body_done() || to.empty()) co_return std::size_t{0};
+    if (broken_) co_return fail(errc::incomplete_body, "the client stopped sending");
+    if (request_.expects_continue && !std::exchange(continued_, true)) {
+      bytes_view go = "HTTP/1.1 100 Continue\r\n\r\n";
+      c_.expect_progress_within(c_.s_.options.progress_time);
+      CO_TRY_VOID(co_await c_.stream_->write(std::span(&go, 1)));
+    }
+    c_.expect_progress_within(c_.s_.options.progress_time);
+    auto r = request_.chunked ? co_await read_chunked(to) : co_await read_plain(to);
+    if (!r) {
+      broken_ = true;
+      c_.keep_ = false;
+      if (c_.timed_out()) co_return fail(errc::timed_out, "no bytes of the body for too long");
+    } else {
+      body_read_ += *r;
+    }
+    co_return r;
+  }
+
+  task<result<void>> send(response r) override {
+    std::uint64_t size = r.body.size();
+    bool no_body = without_body(r.status);
+    std::string head = head_of(r, r.status == 304 || r.status == 204 ? std::nullopt : std::optional(size), false);
+    ended_ = true;
+    bytes_view parts[] = {head, no_body ? bytes_view() : bytes_view(r.body)};
+    if (!no_body) body_sent_ = size;
+    c_.expect_progress_within(c_.s_.options.progress_time);
+    co_return co_await sent(c_.stream_->write(std::span(parts, parts[1].empty() ? 1u : 2u)));
+  }
+
+  task<result<void>> begin(response r, std::optional<std::uint64_t> length) override {
+    head_pending_ = head_of(r, length, !length);
+    announced_ = length;
+    chunked_out_ = !length && !without_body(r.status);
+    if (without_body(r.status) || (length && *length == 0)) {
+      ended_ = true;
+      co_return co_await flush({});
+    }
+    if (!r.body.empty()) co_return co_await write(r.body);
+    co_return result<void>();
+  }
+
+  task<result<void>> write(bytes_view v) override {
+    if (request_.method == "HEAD" || v.empty()) co_return result<void>();
+    body_sent_ += v.size();
+    if (announced_) {
+      ASSERT(body_sent_ <= *announced_);
+      if (body_sent_ == *announced_) ended_ = true;
+    }
+    co_return co_await flush(v);
+  }
+
+  task<result<void>> end() override {
+    if (announced_ && body_sent_ < *announced_ && request_.method != "HEAD") abort();
+    ended_ = true;
+    if (chunked_out_) {
+      bytes_view last = "0\r\n\r\n";
+      bytes_view parts[] = {head_pending_, last};
+      std::string keep = std::move(head_pending_);
+      head_pending_.clear();
+      parts[0] = keep;
+      co_return co_await sent(c_.stream_->write(parts));
+    }
+    co_return co_await flush({});
+  }
+
+ private:
+  bool without_body(int status) const { return request_.method == "HEAD" || status == 204 || status == 304 || status < 200; }
+
+  std::string head_of(const response& r, std::optional<std::uint64_t> length, bool chunked) {
+    ASSERT(status_ == 0);
+    status_ = r.status;
+    // A body that will not be read to its end, or one that the client still waits to send, cannot be followed by another request.
+    if (!body_done() && (request_.chunked || left_ > drop_max || (request_.expects_continue && !continued_))) c_.keep_ = false;
+    if (c_.s_.stopping) c_.keep_ = false;
+    std::string h = "HTTP/1.1 " + std::to_string(r.status) + " " + std::string(reason(r.status)) + "\r\n";
+    for (const auto& x : r.headers.all()) {
+      if (x.value.find_first_of("\r\n") != std::string::npos) continue;  // never let a value end its line
+      h.append(x.name).append(": ").append(x.value).append("\r\n");
+    }
+    if (!r.headers.find("date")) h.append("Date: ").append(format_date(c_.s_.rt.wall_ms())).append("\r\n");
+    if (!r.headers.find("server")) h.append("Server: ").append(c_.s_.options.server_name).append("\r\n");
+    if (chunked && !without_body(r.status))
+      h.append("Transfer-Encoding: chunked\r\n");
+    else if (length && !r.headers.find("content-length"))
+      h.append("Content-Length: ").append(std::to_string(*length)).append("\r\n");
+    h.append(c_.keep_ ? "Connection: keep-alive\r\n\r\n" : "Connection: close\r\n\r\n");
+    return h;
+  }
+
+  task<result<void>> flush(bytes_view v) {
+    std::string head = std::move(head_pending_);
+    head_pending_.clear();
+    char size[24];
+    int n = chunked_out_ && !v.empty() ? std::snprintf(size, sizeof size, "%zx\r\n", v.size()) : 0;
+    bytes_view parts[] = {head, bytes_view(size, static_cast<std::size_t>(n)), v, n ? bytes_view("\r\n") : bytes_view()};
+    c_.expect_progress_within(c_.s_.options.progress_time);
+    co_return co_await sent(c_.stream_->write(parts));
+  }
+
+  task<result<void>> sent(task<result<void>> w) {
+    auto r = co_await std::move(w);
+    if (!r) {
+      abort();
+      co_return fail(errc::cancelled, "the client is gone");
+    }
+    co_return r;
+  }
+
+  task<result<std::size_t>> read_plain(std::span<char> to) {
+    auto want = static_cast<std::size_t>(std::min<std::uint64_t>(left_, to.size()));
+    std::size_t n = std::min(want, c_.buffer_.size());
+    if (n) {
+      std::memcpy(to.data(), c_.buffer_.data(), n);
+      c_.buffer_.erase(0, n);
+    } else {
+      CO_TRY(n, co_await c_.stream_->read_some(to.first(want)));
+      if (n == 0) co_return fail(errc::incomplete_body, "the body ended before its Content-Length");
+    }
+    left_ -= n;
+    co_return n;
+  }
+
+  task<result<std::size_t>> read_chunked(std::span<char> to) {
+    for (;;) {
+      if (c_.buffer_.empty()) {
+        CO_TRY(std::size_t n, co_await c_.fill());
+        if (n == 0) co_return fail(errc::incomplete_body, "the body ended before its last chunk");
+      }
+      // No more than fits: what is decoded is handed out at once.
+      CO_TRY(auto s, chunks_.feed(bytes_view(c_.buffer_).substr(0, to.size())));
+      std::size_t n = s.body.size();
+      if (n) std::memcpy(to.data(), s.body.data(), n);
+      c_.buffer_.erase(0, s.consumed);
+      if (n || chunks_.done()) co_return n;
+    }
+  }
+
+  connection& c_;
+  http::request request_;
+  std::uint64_t left_;
+  chunked_decoder chunks_;
+  bool continued_ = false, broken_ = false, ended_ = false, chunked_out_ = false;
+  std::uint64_t body_read_ = 0, body_sent_ = 0;
+  std::optional<std::uint64_t> announced_;
+  std::string head_pending_;
+  int status_ = 0;
+};
+
+task<result<std::size_t>> connection::fill() {
+  std::size_t had = buffer_.size();
+  buffer_.resize(had + read_ahead_bytes);
+  auto r = co_await stream_->read_some(std::span(buffer_.data() + had, read_ahead_bytes));
+  buffer_.resize(had + (r ? *r : 0));
+  co_return r;
+}
+
+task<std::optional<std::string>> connection::read_head() {
+  std::size_t looked = 0;
+  expect_progress_within(s_.options.idle_time);
+  for (bool first = buffer_.empty();;) {
+    // Blank lines before a request are skipped, as RFC 9112 asks; a few.
+    while (buffer_.starts_with("\r\n") && looked < 8) buffer_.erase(0, 2), ++looked;
+    auto end = buffer_.find("\r\n\r\n");
+    if (end == std::string::npos && buffer_.find("\n\n") != std::string::npos) {
+      co_await refuse({400, "a line that ends in a bare line feed"});
+      co_return std::nullopt;
+    }
+    if (end != std::string::npos && end + 4 <= s_.options.header_bytes_max) {
+      std::string head = buffer_.substr(0, end + 4);
+      buffer_.erase(0, end + 4);
+      co_return head;
+    }
+    if (buffer_.size() > s_.options.header_bytes_max || end != std::string::npos) {
+      co_await refuse({431, "headers of more than " + std::to_string(s_.options.header_bytes_max) + " bytes"});
+      co_return std::nullopt;
+    }
+    auto r = co_await fill();
+    if (!r || *r == 0) co_return std::nullopt;
+    if (std::exchange(first, false)) expect_progress_within(s_.options.header_time);
+    busy_ = true;
+  }
+}
+
+task<void> connection::refuse(refusal f) {
+  ++s_.stats.refused;
+  keep_ = false;
+  std::string body = f.why + "\n";
+  std::string all = "HTTP/1.1 " + std::to_string(f.status) + " " + std::string(reason(f.status)) +
+                    "\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: " + std::to_string(body.size()) +
+                    "\r\n\r\n" + body;
+  bytes_view v(all);
+  expect_progress_within(2s);
+  (void)co_await stream_->write(std::span(&v, 1));
+  co_await drain();
+}
+
+// Closing with unread bytes would reset the connection, and the client might lose the answer: read a little more first.
+task<void> connection::drain() {
+  expect_progress_within(2s);
+  for (std::uint64_t dropped = 0; dropped < 4 * drop_max;) {
+    buffer_.clear();
+    auto r = co_await fill();
+    if (!r || *r == 0) break;
+    dropped += *r;
+  }
+}
+
+task<void> connection::run() {
+  while (keep_ && !closed_ && !s_.stopping) {
+    busy_ = !buffer_.empty();
+    auto head = co_await read_head();
+    if (!head) break;
+    busy_ = true;
+    auto parsed = parse_head(*head, s_.options);
+    if (!parsed) {
+      co_await refuse(parsed.error());
+      break;
+    }
+    ++s_.stats.requests;
+    parsed->remote = stream_->peer();
+    auto connection_header = parsed->headers.get("connection");
+    if (connection_header == "close" || connection_header == "Close" || head->find("HTTP/1.0\r\n") != std::string::npos) keep_ = false;
+    live_exchange x(*this, std::move(*parsed));
+    // The handler's own waits are bounded by its deadlines, not by ours.
+    deadline_ = never;
+    co_await s_.handle(x);
+    if (!x.answered()) (void)co_await x.send({500, {}, "no answer\n"});
+    if (x.owes()) x.abort();
+    if (x.broken()) break;
+    if (!x.body_done()) {
+      char drop[16 << 10];
+      if (!keep_) {
+        co_await drain();
+        break;
+      }
+      while (!x.body_done()) {
+        auto r = co_await x.read_body(drop);
+        if (!r || *r == 0) break;
+      }
+      if (!x.body_done()) break;
+    }
+  }
+  deadline_ = never;
+  close();
+}
+
+class live_server final : public server {
+ public:
+  live_server(runtime& rt, network& net, options o, handler h)
+      : state_{rt, std::move(o), std::move(h), {}}, net_(net), group_(rt) {}
+
+  result<void> start() override {
+    TRY(listener_, net_.listen(state_.options.listen));
+    group_.spawn("accept", accept());
+    return {};
+  }
+
+  task<void> stop() override {
+    state_.stopping = true;
+    if (listener_) listener_->close();
+    mono_time until = state_.rt.now() + state_.options.drain_time;
+    for (;;) {
+      for (auto* c : open_)
+        if (!c->busy()) c->close();
+      if (open_.empty() || state_.rt.now() >= until) break;
+      co_await sleep_for(state_.rt, 20ms);
+    }
+    for (auto* c : std::vector<connection*>(open_.begin(), open_.end())) c->close();
+    group_.cancel();
+    co_await group_.join();
+  }
+
+  std::string local() const override { return listener_ ? listener_->local() : state_.options.listen; }
+  statistics stats() const override {
+    statistics s = state_.stats;
+    s.open = open_.size();
+    return s;
+  }
+
+ private:
+  task<void> accept() {
+    for (;;) {
+      auto s = co_await listener_->accept();
+      if (state_.stopping) co_return;
+      if (!s) {
+        // Out of descriptors, or the client went away: neither ends the server.
+        co_await sleep_for(state_.rt, 50ms);
+        continue;
+      }
+      ++state_.stats.connections;
+      if (open_.size() >= state_.options.connections_max) {
+        ++state_.stats.refused;
+        continue;
+      }
+      group_.spawn("connection", serve(std::move(*s)));
+    }
+  }
+
+  task<void> serve(std::unique_ptr<byte_stream> stream) {
+    connection c(state_, std::move(stream));
+    struct listed {
+      std::set<connection*>& all;
+      connection* c;
+      listed(std::set<connection*>& a, connection* x) : all(a), c(x) { all.insert(c); }
+      ~listed() { all.erase(c); }
+    } l(open_, &c);
+    co_await c.run();
+  }
+
+  shared_state state_;
+  network& net_;
+  task_group group_;
+  std::unique_ptr<stream_listener> listener_;
+  std::set<connection*> open_;
+};
+
+}  // namespace
+
+std::unique_ptr<server> make_server(runtime& rt, network& net, options o, handler h) {
+  return std::make_unique<live_server>(rt, net, std::move(o), std::move(h));
+}
+
+}  // namespace grenier::http
