@@ -120,7 +120,8 @@ class network {
   virtual ~network() = default;
   // address: "host:port", "[v6]:port". timed_out, unavailable.
   virtual task<result<std::unique_ptr<byte_stream>>> connect(std::string address, mono_time deadline) = 0;
-  // already_exists when the port is taken (detail names it); invalid_argument when it is no address.
+  // Also "unix:/path", for this user only. already_exists when the port is taken (detail names it); invalid_argument when
+  // it is no address.
   virtual result<std::unique_ptr<stream_listener>> listen(std::string address) = 0;
 };
 

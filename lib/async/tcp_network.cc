@@ -1,11 +1,14 @@
-// The real network seam: TCP on Asio.
+// The real network seam: TCP on Asio, and unix sockets for the administrator on the same machine.
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ip/v6_only.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/write.hpp>
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "async/async.h"
 
@@ -14,6 +17,7 @@ namespace grenier {
 namespace {
 
 using boost::asio::ip::tcp;
+using unix_protocol = asio::local::stream_protocol;
 using socket_type = asio::basic_stream_socket<tcp, io_executor>;
 using acceptor_type = asio::basic_socket_acceptor<tcp, io_executor>;
 constexpr auto tuple_task = asio::as_tuple(use_task);
@@ -40,12 +44,16 @@ result<std::pair<std::string, std::string>> split_address(const std::string& add
   return std::pair(host, address.substr(colon + 1));
 }
 
-class tcp_stream final : public byte_stream {
+template <class Protocol>
+class socket_stream final : public byte_stream {
  public:
-  tcp_stream(socket_type s, std::string peer) : socket_(std::move(s)), peer_(std::move(peer)) {
-    boost::system::error_code ec;
-    socket_.set_option(tcp::no_delay(true), ec);
-    socket_.set_option(asio::socket_base::keep_alive(true), ec);
+  using socket_t = asio::basic_stream_socket<Protocol, io_executor>;
+  socket_stream(socket_t s, std::string peer) : socket_(std::move(s)), peer_(std::move(peer)) {
+    if constexpr (std::is_same_v<Protocol, tcp>) {
+      boost::system::error_code ec;
+      socket_.set_option(tcp::no_delay(true), ec);
+      socket_.set_option(asio::socket_base::keep_alive(true), ec);
+    }
   }
   task<result<std::size_t>> read_some(std::span<char> to) override {
     auto [ec, n] = co_await socket_.async_read_some(asio::buffer(to.data(), to.size()), tuple_task);
@@ -63,19 +71,58 @@ class tcp_stream final : public byte_stream {
   }
   void close() override {
     boost::system::error_code ec;
-    socket_.shutdown(tcp::socket::shutdown_both, ec);
+    socket_.shutdown(asio::socket_base::shutdown_both, ec);
     socket_.close(ec);
   }
   std::size_t unsent() const override {
     int n = 0;
-    return ::ioctl(const_cast<socket_type&>(socket_).native_handle(), SIOCOUTQ, &n) == 0 ? static_cast<std::size_t>(n) : 0;
+    return ::ioctl(const_cast<socket_t&>(socket_).native_handle(), SIOCOUTQ, &n) == 0 ? static_cast<std::size_t>(n) : 0;
   }
   std::string peer() const override { return peer_; }
 
  private:
-  socket_type socket_;
+  socket_t socket_;
   std::string peer_;
 };
+using tcp_stream = socket_stream<tcp>;
+
+class local_listener final : public stream_listener {
+ public:
+  using acceptor_t = asio::basic_socket_acceptor<unix_protocol, io_executor>;
+  local_listener(acceptor_t a, std::string path) : acceptor_(std::move(a)), path_(std::move(path)) {}
+  ~local_listener() override { close(); }
+  task<result<std::unique_ptr<byte_stream>>> accept() override {
+    auto [ec, s] = co_await acceptor_.async_accept(tuple_task);
+    if (ec) co_return fail(to_error(ec, "accept"));
+    co_return std::unique_ptr<byte_stream>(new socket_stream<unix_protocol>(std::move(s), "local"));
+  }
+  std::string local() const override { return "unix:" + path_; }
+  void close() override {
+    if (!acceptor_.is_open()) return;
+    boost::system::error_code ec;
+    acceptor_.close(ec);
+    ::unlink(path_.c_str());
+  }
+
+ private:
+  acceptor_t acceptor_;
+  std::string path_;
+};
+
+// Whoever may open the file may administer: it is made for its owner alone. A socket left by a dead process is replaced.
+result<std::unique_ptr<stream_listener>> listen_local(runtime& rt, const std::string& path) {
+  if (path.size() > 100) return fail(errc::invalid_argument, path + ": a socket's path may have 100 bytes at most; choose a shorter data directory");
+  boost::system::error_code ec;
+  ::unlink(path.c_str());
+  local_listener::acceptor_t a(rt.executor());
+  a.open(unix_protocol(), ec);
+  mode_t before = ::umask(0177);
+  if (!ec) a.bind(unix_protocol::endpoint(path), ec);
+  ::umask(before);
+  if (!ec) a.listen(64, ec);
+  if (ec) return fail(to_error(ec, "listening on " + path));
+  return std::unique_ptr<stream_listener>(new local_listener(std::move(a), path));
+}
 
 class tcp_listener final : public stream_listener {
  public:
@@ -136,6 +183,7 @@ task<result<std::unique_ptr<byte_stream>>> tcp_network::connect(std::string addr
 }
 
 result<std::unique_ptr<stream_listener>> tcp_network::listen(std::string address) {
+  if (address.starts_with("unix:")) return listen_local(rt_, address.substr(5));
   TRY(auto split, split_address(address));
   boost::system::error_code ec;
   std::string host = split.first.empty() || split.first == "*" ? "::" : split.first;
