@@ -10,11 +10,14 @@
 //   settled(w)      v has ended; entered when, in every partition, enough replicas of v know joint(v, w) that those
 //                   that do not cannot form a quorum of v
 //
+// A change that is `moving` may also be taken back: settled(v) again, with a new revision.
+//
 // Every request carries the revision that its sender knows; a replica that knows a newer one refuses and hands it over; one
 // that knows an older one fetches it first. So requests of neighbouring revisions share a version in which both need a
 // quorum, and requests two revisions apart cannot both succeed. Blocks never hold a version: they follow `newest()`.
 //
-//   Limits    256 to 16384 partitions (a power of two), 1000 members.
+//   Limits    256 to 16384 partitions (a power of two), 1000 members; 4096 removed nodes are remembered. assign() computes for
+//             milliseconds in a cluster of homes, for seconds at the limits: then it is work for a pool.
 //   Source    DESIGN rules 5b.5, 5b.13, 5b.15; max-flow/min-cost: Ahuja, Magnanti, Orlin, "Network Flows" (1993), ch. 9.
 #pragma once
 
@@ -39,7 +42,7 @@ struct member {
 using replica_set = std::vector<node_id>;
 
 struct version {
-  std::uint64_t number = 0;
+  std::uint64_t number = 0;              // the revision that introduced it: never used twice
   std::vector<member> members;           // sorted by node; gateways included
   std::vector<replica_set> assignment;   // one for each partition
   node_id casting;                       // of two zones, the home that may go on alone (5b.15); zero when not two copies
@@ -74,8 +77,8 @@ struct state {
 partition partition_of(bytes_view key, std::size_t partition_count);
 inline partition partition_of(const block_hash& h, std::size_t n) { return partition_of(h.view(), n); }
 
-// Does this set of answers make a quorum of p in v? Three replicas: two. Two: the casting home, and the other one unless it
-// is known to be dark (`dark`). One: that one.
+// Does this set of answers make a quorum of p in v? Three replicas: two. Two: the casting home (p's replica in the zone of
+// `casting`), and the other one unless it is known to be dark (`dark`). One: that one.
 bool is_quorum(const version& v, partition p, const std::set<node_id>& answered, const std::set<node_id>& dark);
 // Could any set of the remaining answers still make one?
 bool can_be_quorum(const version& v, partition p, const std::set<node_id>& failed, const std::set<node_id>& dark);
@@ -94,12 +97,16 @@ struct plan {
 // a name is wrong, two members are one node.
 result<plan> assign(const version& from, std::vector<member> members);
 
+// A removed node never becomes a member again (it joins with a new key); removed ones leave `members`: invalid_argument.
 // The steps. Each returns the next state (revision + 1) or conflict with the reason why not now.
 result<state> start_change(const state&, std::vector<member> members, std::vector<node_id> removed = {});
 // synced(p) = replicas of p in `next` that have merged p's rows.
 result<state> to_joint(const state&, const std::function<std::set<node_id>(partition)>& synced);
 // knows = nodes that are known to know the joint revision.
 result<state> to_settled(const state&, const std::set<node_id>& knows);
+// Takes a change back while it is `moving` (a new home vanished before it had its rows): settled(v) again. Every request of
+// the change needed a quorum of v too, so nothing is lost.
+result<state> abandon(const state&);
 // For people: which nodes a step waits for.
 std::set<node_id> waits_for(const state&, const std::function<std::set<node_id>(partition)>& synced, const std::set<node_id>& knows);
 
