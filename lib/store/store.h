@@ -89,6 +89,7 @@ struct get_result {
   object_meta meta;
   std::uint64_t first = 0, length = 0;          // of the answer within the object
   bool partial = false;
+  bool not_modified = false;                    // 304: meta is set, there is no body
   std::uint32_t parts = 0;                      // when asked by part number
   std::unique_ptr<body_reader> body;            // null for head
 };

@@ -1,0 +1,303 @@
+#include "storaged/config.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#define TOML_EXCEPTIONS 0
+#include <toml++/toml.h>
+
+namespace grenier::storaged {
+
+namespace {
+
+using environment_type = std::function<std::optional<std::string>(const std::string&)>;
+
+struct setting {
+  const char* name;   // as a flag; with '_' in a file; upper case with '_' in the environment
+  const char* value;  // placeholder in help
+  const char* help;
+  std::function<result<void>(config&, const std::string&)> apply;
+  bool many = false;
+};
+
+result<void> check_zone(const std::string& z) {
+  if (z.empty() || z.size() > 64 || z.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") != std::string::npos)
+    return fail(errc::invalid_argument, "a zone is 1 to 64 of a-z, 0-9 and '-', for example home-lyon; got '" + z + "'");
+  return {};
+}
+
+result<void> check_address(const std::string& a) {
+  auto colon = a.rfind(':');
+  bool digits = colon != std::string::npos && colon + 1 < a.size() && a.find_first_not_of("0123456789", colon + 1) == std::string::npos && a.size() - colon <= 6;
+  if (!digits || std::stoul(a.substr(colon + 1)) > 65535)
+    return fail(errc::invalid_argument, "'" + a + "' is not an address with a port (examples: 127.0.0.1:3900, [::]:3900, :3900)");
+  return {};
+}
+
+std::function<result<void>(config&, const std::string&)> address(std::string config::*where) {
+  return [where](config& c, const std::string& v) -> result<void> {
+    TRY_VOID(check_address(v));
+    c.*where = v;
+    return {};
+  };
+}
+std::function<result<void>(config&, const std::string&)> word(std::string config::*where) {
+  return [where](config& c, const std::string& v) -> result<void> {
+    if (v.empty()) return fail(errc::invalid_argument, "it may not be empty");
+    c.*where = v;
+    return {};
+  };
+}
+std::function<result<void>(config&, const std::string&)> rate(std::uint64_t config::*where) {
+  return [where](config& c, const std::string& v) -> result<void> {
+    TRY(c.*where, parse_rate(v));
+    return {};
+  };
+}
+std::function<result<void>(config&, const std::string&)> one_of(std::string config::*where, std::vector<std::string> choices) {
+  return [where, choices](config& c, const std::string& v) -> result<void> {
+    if (std::find(choices.begin(), choices.end(), v) == choices.end()) {
+      std::string all;
+      for (const auto& x : choices) all += (all.empty() ? "" : ", ") + x;
+      return fail(errc::invalid_argument, "'" + v + "' is none of: " + all);
+    }
+    c.*where = v;
+    return {};
+  };
+}
+
+const std::vector<setting>& settings() {
+  static const std::vector<setting> all = {
+      {"zone", "NAME", "which home this is, for example home-lyon (a zone may have several servers)",
+       [](config& c, const std::string& v) -> result<void> {
+         TRY_VOID(check_zone(v));
+         c.zone = v;
+         return {};
+       }},
+      {"data-dir", "DIR", "where everything is kept (default: /var/lib/grenier as root, else ~/.local/share/grenier)", word(&config::data_dir)},
+      {"capacity", "SIZE", "what this home offers, for example 500G; 0: a gateway that stores nothing (default: 80 % of the free space)",
+       [](config& c, const std::string& v) -> result<void> {
+         TRY(c.capacity_bytes, parse_size(v));
+         return {};
+       }},
+      {"drive", "DIR[:SIZE]", "a further drive for blocks; may be given several times",
+       [](config& c, const std::string& v) -> result<void> {
+         drive_setting d{v, std::nullopt};
+         if (auto colon = v.rfind(':'); colon != std::string::npos) {
+           TRY(d.capacity_bytes, parse_size(v.substr(colon + 1)));
+           d.path = v.substr(0, colon);
+         }
+         if (d.path.empty()) return fail(errc::invalid_argument, "a drive needs a directory");
+         c.drives.push_back(d);
+         return {};
+       },
+       true},
+      {"join", "LINE", "join the cluster that made this invite ('storagectl invite' prints it)", word(&config::join)},
+      {"s3-listen", "A:P", "where S3 clients connect (default :3900, every address)", address(&config::s3_listen)},
+      {"web-listen", "A:P", "where browsers connect to sites (default :3902)", address(&config::web_listen)},
+      {"rpc-listen", "A:P", "where other homes connect (default :3901)", address(&config::rpc_listen)},
+      {"rpc-public", "A:P", "what other homes dial, if it is not an address of this machine; may be given several times",
+       [](config& c, const std::string& v) -> result<void> {
+         TRY_VOID(check_address(v));
+         if (v[0] == ':') return fail(errc::invalid_argument, "'" + v + "' has no host name");
+         c.rpc_public.push_back(v);
+         return {};
+       },
+       true},
+      {"admin-listen", "A:P", "health and metrics (default 127.0.0.1:3903)", address(&config::admin_listen)},
+      {"s3-domain", "D", "buckets are also at BUCKET.D (default s3.localhost)", word(&config::s3_domain)},
+      {"web-domain", "D", "sites are at BUCKET.D (default web.localhost)", word(&config::web_domain)},
+      {"region", "NAME", "the region that is told to clients that ask (default garage; any name that a client signs with works)", word(&config::region)},
+      {"upload-limit", "RATE", "bound on all traffic to other homes, for example 2M (bytes/s) or 8Mbit", rate(&config::upload_limit)},
+      {"download-limit", "RATE", "bound on all traffic from other homes", rate(&config::download_limit)},
+      {"memory", "SIZE", "budget of memory for requests and caches (default 192MiB, at least 64MiB)",
+       [](config& c, const std::string& v) -> result<void> {
+         TRY(c.memory_bytes, parse_size(v));
+         if (c.memory_bytes < 64 << 20) return fail(errc::invalid_argument, "at least 64MiB are needed");
+         return {};
+       }},
+      {"log-level", "LEVEL", "debug, info, warning or error (default info)", one_of(&config::log_level, {"debug", "info", "warning", "error"})},
+      {"log-format", "FORM", "text or json (default text)", one_of(&config::log_format, {"text", "json"})},
+  };
+  return all;
+}
+
+std::string file_name(std::string flag) {
+  std::replace(flag.begin(), flag.end(), '-', '_');
+  return flag;
+}
+std::string environment_name(std::string flag) {
+  std::string n = "STORAGED_" + file_name(std::move(flag));
+  for (char& c : n) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  return n;
+}
+
+const setting* find_setting(std::string_view name) {
+  for (const auto& s : settings())
+    if (name == s.name) return &s;
+  return nullptr;
+}
+
+result<void> apply(config& c, const setting& s, const std::string& value, const std::string& where) {
+  auto r = s.apply(c, value);
+  if (!r) return fail(errc::invalid_argument, where + ": " + r.error().detail);
+  return {};
+}
+
+std::string help_text() {
+  std::ostringstream o;
+  o << "storaged: one home's server of a Grenier cluster: S3 store and static sites, kept three times in three homes.\n\n"
+       "Usage: storaged --zone NAME [options]\n"
+       "       storaged --zone NAME --join LINE      (LINE: printed by 'storagectl invite' at another home)\n\nOptions:\n";
+  for (const auto& s : settings()) {
+    std::string left = "  --" + std::string(s.name) + " " + s.value;
+    o << left << std::string(left.size() < 26 ? 26 - left.size() : 1, ' ') << s.help << "\n";
+  }
+  o << "  --config FILE           read settings from a TOML file (the same names, with '_' for '-')\n"
+       "  --help                  this text\n"
+       "  --version               the version\n\n"
+       "Every option can also be set in the environment: --data-dir as STORAGED_DATA_DIR. Flags come before the environment,\n"
+       "the environment before the file. SIGTERM stops cleanly. See storaged(8) and storaged.toml(5).\n";
+  return o.str();
+}
+
+result<std::string> scalar(const toml::node& n, const std::string& where) {
+  if (auto v = n.value_exact<std::string>()) return *v;
+  if (auto v = n.value_exact<std::int64_t>()) return std::to_string(*v);
+  return fail(errc::invalid_argument, where + ": expected a string or a whole number");
+}
+
+result<void> read_file(config& c, const std::string& path, std::set<std::string>& done) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return fail(errc::invalid_argument, "cannot read the configuration file " + path);
+  std::ostringstream all;
+  all << in.rdbuf();
+  std::string content = all.str();
+  if (content.size() > 1 << 20) return fail(errc::invalid_argument, path + ": a configuration file of more than 1 MiB");
+  auto parsed = toml::parse(content, path);
+  if (!parsed)
+    return fail(errc::invalid_argument, path + ":" + std::to_string(parsed.error().source().begin.line) + ": " + std::string(parsed.error().description()));
+  std::vector<std::string> names;
+  for (const auto& s : settings()) names.push_back(file_name(s.name));
+  for (const auto& [key, value] : parsed.table()) {
+    std::string name(key.str());
+    std::string where = path + ":" + std::to_string(value.source().begin.line) + ": " + name;
+    std::string flag = name;
+    std::replace(flag.begin(), flag.end(), '_', '-');
+    const setting* s = name.find('-') == std::string::npos ? find_setting(flag) : nullptr;
+    if (!s) {
+      auto near = nearest(name, names);
+      return fail(errc::invalid_argument, where + ": no such setting" + (near ? "; did you mean " + *near + "?" : ""));
+    }
+    if (done.contains(s->name)) continue;
+    if (const auto* list = value.as_array(); list && s->many) {
+      for (const auto& v : *list) {
+        TRY(std::string one, scalar(v, where));
+        TRY_VOID(apply(c, *s, one, where));
+      }
+    } else {
+      TRY(std::string one, scalar(value, where));
+      TRY_VOID(apply(c, *s, one, where));
+    }
+    done.insert(s->name);
+  }
+  return {};
+}
+
+std::size_t distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      std::size_t up = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1])});
+      diagonal = up;
+    }
+  }
+  return row[b.size()];
+}
+
+}  // namespace
+
+std::optional<std::string> nearest(std::string_view wrong, const std::vector<std::string>& right) {
+  std::optional<std::string> best;
+  std::size_t least = std::max<std::size_t>(2, wrong.size() / 3) + 1;
+  for (const auto& r : right)
+    if (std::size_t d = distance(wrong, r); d < least) least = d, best = r;
+  return best;
+}
+
+result<std::uint64_t> parse_rate(std::string_view s) {
+  std::string_view v = s;
+  if (v.ends_with("/s")) v.remove_suffix(2);
+  bool bits = false;
+  if (v.ends_with("bit") || v.ends_with("bps")) {
+    v.remove_suffix(3);
+    bits = true;
+  }
+  auto n = parse_size(v);
+  if (!n) return fail(errc::invalid_argument, "'" + std::string(s) + "' is not a rate (examples: 2M and 512KiB/s in bytes, 8Mbit in bits; 0: no limit)");
+  return bits ? *n / 8 : *n;
+}
+
+std::string default_data_dir(bool root, const environment_type& environment) {
+  if (root) return "/var/lib/grenier";
+  if (auto x = environment("XDG_DATA_HOME"); x && !x->empty()) return *x + "/grenier";
+  return environment("HOME").value_or(".") + "/.local/share/grenier";
+}
+
+result<command_line> read_command_line(int argc, const char* const* argv, const environment_type& environment) {
+  command_line out;
+  config& c = out.settings;
+  std::set<std::string> done;
+  std::string file = environment("STORAGED_CONFIG").value_or("");
+  std::vector<std::string> names = {"--config", "--help", "--version"};
+  for (const auto& s : settings()) names.push_back("--" + std::string(s.name));
+
+  for (int i = 1; i < argc; ++i) {
+    std::string arg = argv[i], value;
+    if (arg == "--help" || arg == "-h") return command_line{command_line::action::help, {}, help_text()};
+    if (arg == "--version" || arg == "-V") return command_line{command_line::action::version, {}, "storaged " GRENIER_VERSION "\n"};
+    auto eq = arg.find('=');
+    bool has_value = arg.starts_with("--") && eq != std::string::npos;
+    if (has_value) {
+      value = arg.substr(eq + 1);
+      arg.resize(eq);
+    }
+    const setting* s = arg.starts_with("--") ? find_setting(std::string_view(arg).substr(2)) : nullptr;
+    if (!s && arg != "--config") {
+      auto near = nearest(arg, names);
+      return fail(errc::invalid_argument, (arg.starts_with("-") ? "unknown option " : "unexpected argument ") + arg +
+                                              (near ? "; did you mean " + *near + "?" : "") + " ('storaged --help' lists them all)");
+    }
+    if (!has_value) {
+      if (i + 1 >= argc) return fail(errc::invalid_argument, arg + " needs a value");
+      value = argv[++i];
+    }
+    if (!s) {
+      file = value;
+      continue;
+    }
+    if (!s->many && !done.insert(s->name).second) return fail(errc::invalid_argument, arg + " is given twice");
+    if (s->many) done.insert(s->name);
+    TRY_VOID(apply(c, *s, value, arg));
+  }
+  for (const auto& s : settings())
+    if (!done.contains(s.name))
+      if (auto v = environment(environment_name(s.name)); v && !v->empty()) {
+        TRY_VOID(apply(c, s, *v, environment_name(s.name)));
+        done.insert(s.name);
+      }
+  if (!file.empty()) TRY_VOID(read_file(c, file, done));
+  if (c.data_dir.empty()) c.data_dir = default_data_dir(::geteuid() == 0, environment);
+  while (c.data_dir.size() > 1 && c.data_dir.back() == '/') c.data_dir.pop_back();
+  return out;
+}
+
+}  // namespace grenier::storaged

@@ -1,0 +1,390 @@
+#include "storaged/node.h"
+
+#include <nlohmann/json.hpp>
+
+namespace grenier::storaged {
+
+namespace {
+
+using json = nlohmann::json;
+
+constexpr std::string_view invite_head = "grenier1.";
+constexpr nanoseconds peers_written_every = 30s;
+
+// Strings out of foreign JSON: missing or of another type is empty.
+std::string text(const json& j, const char* name) {
+  auto at = j.find(name);
+  return at != j.end() && at->is_string() ? at->get<std::string>() : std::string();
+}
+std::uint64_t number(const json& j, const char* name) {
+  auto at = j.find(name);
+  return at != j.end() && at->is_number_unsigned() ? at->get<std::uint64_t>() : 0;
+}
+result<json> parse_object(bytes_view b) {
+  json j = json::parse(b, nullptr, false);
+  if (!j.is_object()) return fail(errc::protocol, "not the JSON object that was expected");
+  return j;
+}
+std::vector<std::string> texts(const json& j, const char* name) {
+  std::vector<std::string> all;
+  auto at = j.find(name);
+  if (at != j.end() && at->is_array())
+    for (const auto& v : *at)
+      if (v.is_string() && all.size() < 16) all.push_back(v.get<std::string>());
+  return all;
+}
+
+table::row_key invite_key(bytes_view id) { return {table::table_id::invite, bytes(id), {}}; }
+
+}  // namespace
+
+std::string invite::encode() const {
+  json j = {{"a", addresses}, {"i", to_hex(id)}, {"s", to_hex(secret)}};
+  return std::string(invite_head) + to_hex(j.dump());
+}
+
+result<invite> invite::decode(std::string_view line) {
+  auto wrong = [] { return fail(errc::invalid_argument, "this is not an invite: expected the whole line that 'storagectl invite' printed (it begins with 'grenier1.')"); };
+  while (!line.empty() && std::isspace(static_cast<unsigned char>(line.front()))) line.remove_prefix(1);
+  while (!line.empty() && std::isspace(static_cast<unsigned char>(line.back()))) line.remove_suffix(1);
+  if (!line.starts_with(invite_head) || line.size() > 8192) return wrong();
+  auto raw = from_hex(line.substr(invite_head.size()));
+  if (!raw) return wrong();
+  auto j = parse_object(*raw);
+  if (!j) return wrong();
+  invite v;
+  v.addresses = texts(*j, "a");
+  auto id = from_hex(text(*j, "i")), secret = from_hex(text(*j, "s"));
+  if (!id || !secret || id->size() != 16 || secret->size() != 32 || v.addresses.empty()) return wrong();
+  v.id = std::move(*id);
+  v.secret = std::move(*secret);
+  return v;
+}
+
+struct node::impl {
+  impl(runtime& rt_, network& net_, kv::store& kv_, std::vector<block::drive> drives_, node_options o)
+      : rt(rt_), net(net_), kv(kv_), options(std::move(o)), drives(std::move(drives_)), hlc(rt_), group(rt_) {}
+
+  // ------------------------------------------------------------------------------------------- what is kept of this node
+  task<result<std::optional<bytes>>> get(bytes name) { return kv.get(kv::family::meta, std::move(name)); }
+
+  task<result<void>> load_identity() {
+    kv::batch b;
+    CO_TRY(auto seed, co_await get("node/key"));
+    if (!seed) {
+      seed.emplace(32, '\0');
+      rt.random().fill(seed->data(), 32);
+      b.put(kv::family::meta, "node/key", *seed);
+    }
+    if (seed->size() != 32) co_return fail(errc::io_failed, "the node key in the database is damaged");
+    key.emplace(crypto::node_key::from_seed(*seed));
+    CO_TRY(auto number_, co_await get("node/start"));
+    start_number = number_ && number_->size() == 4 ? read_u32(*number_) + 1 : 1;
+    bytes n;
+    append_u32(n, start_number);
+    b.put(kv::family::meta, "node/start", n);
+    CO_TRY(auto cluster_, co_await get("cluster/id"));
+    CO_TRY(auto secret, co_await get("cluster/key"));
+    if (cluster_ && secret) {
+      CO_TRY(cluster, cluster_id::from_bytes(*cluster_));
+      cluster_key = std::move(*secret);
+    }
+    co_return co_await kv.commit(std::move(b));
+  }
+
+  task<result<void>> keep_cluster() {
+    kv::batch b;
+    b.put(kv::family::meta, "cluster/id", cluster.str());
+    b.put(kv::family::meta, "cluster/key", cluster_key);
+    co_return co_await kv.commit(std::move(b));
+  }
+
+  // ------------------------------------------------------------------------------------------- joining, from outside
+  json self_card() const {
+    return {{"zone", options.zone}, {"capacity", options.capacity_bytes}, {"addresses", options.rpc_public}, {"node", key->id().hex()},
+            {"version", GRENIER_VERSION}};
+  }
+
+  task<result<void>> join(std::string line) {
+    CO_TRY(invite v, invite::decode(line));
+    wire::options o{"", *key, {}, {}, options.upload_limit, options.download_limit};
+    auto dialler = wire::make_endpoint(rt, net, std::move(o));
+    error last{errc::unavailable, "no address of the invite answered"};
+    for (const auto& address : v.addresses) {
+      auto r = co_await dialler->call_with_invite(address, v.id, v.secret, {self_card().dump(), nullptr}, rt.now() + 90s);
+      if (!r) {
+        rt.log(log_level::info, "join: " + address + ": " + r.error().to_string());
+        // A refusal by somebody who knows the invite counts for more than an address that does not answer.
+        if (last.code != errc::access_denied && last.code != errc::conflict) last = error(r.error().code, address + ": " + r.error().detail);
+        continue;
+      }
+      co_await dialler->stop();
+      CO_TRY(json j, parse_object(r->answer.head));
+      CO_TRY(bytes id, from_hex(text(j, "cluster")));
+      CO_TRY(cluster, cluster_id::from_bytes(id));
+      CO_TRY(cluster_key, from_hex(text(j, "key")));
+      CO_TRY(bytes raw, from_hex(text(j, "layout")));
+      CO_TRY(adopted, layout::decode(raw));
+      if (cluster_key.size() != 32) co_return fail(errc::protocol, "the cluster answered without its key");
+      known_peers = texts(j, "addresses");
+      host = r->peer;
+      co_return co_await keep_cluster();
+    }
+    co_await dialler->stop();
+    if (last.code == errc::access_denied)
+      co_return fail(errc::access_denied, "the invite was refused: it is wrong, expired, or was used already; ask for a new one ('storagectl invite')");
+    co_return fail(last);
+  }
+
+  // ------------------------------------------------------------------------------------------- joining, seen from inside
+  task<std::optional<bytes>> invite_secret(bytes id) {
+    auto r = co_await tables->read(invite_key(id), {.deadline = rt.now() + 4s});
+    if (!r || !r->value.present) co_return std::nullopt;
+    auto j = parse_object(r->value.row);
+    if (!j || !text(*j, "spent_by").empty() || number(*j, "expires_ms") < rt.wall_ms()) co_return std::nullopt;
+    auto secret = from_hex(text(*j, "secret"));
+    if (!secret) co_return std::nullopt;
+    co_return std::move(*secret);
+  }
+
+  task<result<void>> spend_invite(bytes id, node_id by, mono_time deadline) {
+    std::uint64_t now_ms = rt.wall_ms();
+    auto judge = [now_ms, by](const table::row& current) -> result<table::row_value> {
+      auto refused = fail(errc::access_denied, "the invite is wrong, expired or used");
+      if (!current.value.present) return refused;
+      auto j = parse_object(current.value.row);
+      if (!j || number(*j, "expires_ms") < now_ms) return refused;
+      std::string spent = text(*j, "spent_by");
+      if (!spent.empty() && spent != by.hex()) return refused;
+      (*j)["spent_by"] = by.hex();
+      return table::row_value{true, j->dump(), nullptr};
+    };
+    auto r = co_await tables->compare_and_swap(invite_key(id), judge, {.deadline = deadline});
+    if (!r) co_return fail(r.error());
+    co_return result<void>();
+  }
+
+  task<result<wire::message>> admit(wire::caller from, wire::message m) {
+    CO_TRY(json j, parse_object(m.head));
+    layout::member wanted{from.node, text(j, "zone"), number(j, "capacity")};
+    if (!from.by_invite) co_return fail(errc::access_denied, "joining takes an invite");
+    CO_TRY_VOID(co_await spend_invite(from.invite_id, from.node, from.deadline));
+    rt.log(log_level::info, "home " + wanted.zone + " (" + from.node.short_hex() + ") joins");
+    directory->add_peer(from.node, texts(j, "addresses"));
+    CO_TRY_VOID(co_await set_member(wanted, from.deadline));
+    json answer = {{"cluster", cluster.hex()}, {"key", to_hex(cluster_key)}, {"layout", to_hex(layout::encode(tables->layout()))}};
+    answer["addresses"] = options.rpc_public;
+    co_return wire::message{answer.dump(), nullptr};
+  }
+
+  // Adds or changes a member; waits while another change of the layout is under way.
+  task<result<void>> set_member(layout::member wanted, mono_time deadline) {
+    auto edit = [wanted](const layout::state& s) -> result<std::vector<layout::member>> {
+      std::vector<layout::member> all = s.newest().members;
+      auto at = std::find_if(all.begin(), all.end(), [&](const layout::member& x) { return x.node == wanted.node; });
+      if (at == all.end())
+        all.push_back(wanted);
+      else
+        *at = wanted;
+      return all;
+    };
+    for (;;) {
+      const layout::member* have = tables->layout().newest().find(wanted.node);
+      if (have && *have == wanted) co_return result<void>();
+      auto r = co_await tables->change_members(edit, {}, deadline);
+      if (r || (r.error().code != errc::conflict && r.error().code != errc::unavailable && r.error().code != errc::outcome_unknown)) co_return r;
+      if (rt.now() + 500ms > deadline) co_return fail(errc::conflict, "the layout is still changing for another home; try again in a minute: " + r.error().detail);
+      co_await sleep_for(rt, 300ms);
+    }
+  }
+
+  // ------------------------------------------------------------------------------------------- starting
+  void build() {
+    wire::options o{options.rpc_listen, *key, cluster_key, cluster, options.upload_limit, options.download_limit};
+    endpoint = wire::make_endpoint(rt, net, std::move(o));
+    directory = std::make_unique<cluster::directory>(rt, *endpoint, key->id());
+    auto to = options.table;
+    to.start_number = start_number;
+    tables = std::make_unique<table::replicated>(rt, kv, *endpoint, *directory, hlc, key->id(), to);
+    blocks = std::make_unique<block::manager>(rt, kv, *endpoint, *directory, *tables, key->id(), std::move(drives), options.block);
+    service = std::make_unique<store::service>(rt, kv, *tables, *blocks, *directory, hlc, options.store);
+  }
+
+
+  task<result<void>> start() {
+    CO_TRY_VOID(co_await load_identity());
+    bool fresh = cluster.is_zero();
+    if (fresh && options.join) {
+      CO_TRY_VOID(co_await join(*options.join));
+      did_join = true;
+    } else if (fresh) {
+      cluster = rt.random().make_id<cluster_id>();
+      cluster_key.assign(32, '\0');
+      rt.random().fill(cluster_key.data(), 32);
+      did_found = true;
+    }
+    build();
+    endpoint->serve(wire::method::join, [this](wire::caller from, wire::message m) { return admit(std::move(from), std::move(m)); });
+    endpoint->on_invite([this](bytes id) { return invite_secret(std::move(id)); });
+    CO_TRY_VOID(service->prepare());
+    CO_TRY_VOID(blocks->prepare());
+    if (did_found) {
+      CO_TRY_VOID(co_await keep_cluster());
+      CO_TRY_VOID(co_await tables->found(layout::found(cluster, {key->id(), options.zone, options.capacity_bytes})));
+    }
+    if (did_join) CO_TRY_VOID(co_await tables->adopt(*adopted));
+    tables->on_layout([this](const layout::state& s) { follow(s); });
+    cluster::self_info card;
+    card.zone = options.zone;
+    card.addresses = options.rpc_public;
+    card.services = options.services;
+    card.software = GRENIER_VERSION;
+    card.start = start_number;
+    directory->set_self(card);
+    CO_TRY(auto peers, co_await get("peers"));
+    if (peers)
+      if (auto r = directory->import_peers(*peers); !r) rt.log(log_level::warning, "the list of peers is damaged: " + r.error().to_string());
+    CO_TRY_VOID(endpoint->start());
+    card.rpc_port = port_of(endpoint->local());
+    directory->set_self(card);
+    directory->start();
+    if (did_join && host) directory->add_peer(*host, known_peers);
+    CO_TRY_VOID(co_await tables->start());
+    follow(tables->layout());
+    CO_TRY_VOID(co_await blocks->start());
+    CO_TRY_VOID(co_await service->start());
+    if (did_found) CO_TRY_VOID(co_await make_first_key());
+    group.spawn("card", keep_card());
+    group.spawn("membership", keep_membership());
+    co_return result<void>();
+  }
+
+  static std::uint16_t port_of(const std::string& address) {
+    auto colon = address.rfind(':');
+    return colon == std::string::npos ? 0 : static_cast<std::uint16_t>(std::atoi(address.c_str() + colon + 1));
+  }
+
+  void follow(const layout::state& s) {
+    std::set<node_id> all;
+    for (const auto& m : s.current.members) all.insert(m.node);
+    if (s.next)
+      for (const auto& m : s.next->members) all.insert(m.node);
+    directory->set_members({all.begin(), all.end()}, s.removed);
+    directory->set_layout_revision(s.revision);
+  }
+
+  task<result<void>> make_first_key() {
+    model::access_key wanted;
+    wanted.name = "first";
+    store::call c{{std::nullopt, true}, rt.now() + 10s};
+    CO_TRY(auto k, co_await service->create_key(c, wanted));
+    made.emplace(first_key{k.id, k.secret});
+    co_return result<void>();
+  }
+
+  // Space, load and queues for the others to see; peers' addresses for the next start.
+  task<void> keep_card() {
+    for (mono_time written{};;) {
+      auto s = blocks->stats();
+      auto card = directory->self_information();
+      card.space_total_bytes = s.capacity_bytes;
+      card.space_free_bytes = s.free_bytes;
+      directory->set_self(card);
+      auto t = tables->status();
+      std::uint64_t sync = t.partitions_to_sync;
+      for (auto [name, value] : {std::pair<const char*, std::uint64_t>{"queue/resync", s.resync_queue}, {"queue/hints", t.hints},
+                                 {"queue/guests", s.guests}, {"queue/garbage", s.garbage_queue}, {"queue/sync", sync}, {"blocks", s.blocks},
+                                 {"stored", s.stored_bytes}})
+        (void)directory->announce_number(name, value);
+      if (rt.now() - written > peers_written_every) {
+        written = rt.now();
+        kv::batch b;
+        b.put(kv::family::meta, "peers", directory->export_peers());
+        (void)co_await kv.commit(std::move(b));
+      }
+      co_await sleep_for(rt, 2s);
+    }
+  }
+
+  // The layout should say what this home offers now. A change of zone or capacity in its settings becomes a change of the layout.
+  task<void> keep_membership() {
+    for (;;) {
+      const layout::member* have = tables->layout().newest().find(key->id());
+      bool removed = std::find(tables->layout().removed.begin(), tables->layout().removed.end(), key->id()) != tables->layout().removed.end();
+      layout::member wanted{key->id(), options.zone, options.capacity_is_set || !have ? options.capacity_bytes : have->capacity_bytes};
+      if (!removed && (!have || !(*have == wanted)))
+        if (auto r = co_await set_member(wanted, rt.now() + 60s); !r) rt.log(log_level::info, "membership: " + r.error().to_string());
+      co_await sleep_for(rt, 20s);
+    }
+  }
+
+  task<result<std::string>> make_invite(seconds valid, mono_time deadline) {
+    if (options.rpc_public.empty())
+      co_return fail(errc::invalid_argument, "nobody could dial this home: give it an address that others reach (--rpc-public HOST:PORT), or make the invite at another home");
+    invite v;
+    v.addresses = options.rpc_public;
+    v.id.assign(16, '\0');
+    v.secret.assign(32, '\0');
+    rt.random().fill(v.id.data(), v.id.size());
+    rt.random().fill(v.secret.data(), v.secret.size());
+    json j = {{"secret", to_hex(v.secret)}, {"expires_ms", rt.wall_ms() + static_cast<std::uint64_t>(valid.count()) * 1000}, {"by", key->id().hex()}};
+    std::vector<table::write_item> items;
+    items.push_back({invite_key(v.id), {true, j.dump(), nullptr}});
+    CO_TRY(auto r, co_await tables->write(std::move(items), {.deadline = deadline}));
+    if (!r.at(0)) co_return fail(r[0].error());
+    co_return v.encode();
+  }
+
+  task<void> stop() {
+    group.cancel();
+    co_await group.join();
+    if (service) co_await service->stop();
+    if (blocks) co_await blocks->stop();
+    if (tables) co_await tables->stop();
+    if (directory) co_await directory->stop();
+    if (endpoint) co_await endpoint->stop();
+  }
+
+  runtime& rt;
+  network& net;
+  kv::store& kv;
+  node_options options;
+  std::vector<block::drive> drives;
+  hybrid_clock hlc;
+  std::optional<crypto::node_key> key;
+  std::uint32_t start_number = 0;
+  cluster_id cluster;
+  bytes cluster_key;
+  std::optional<layout::state> adopted;
+  std::vector<std::string> known_peers;
+  std::optional<node_id> host;
+  bool did_found = false, did_join = false;
+  std::optional<first_key> made;
+  std::unique_ptr<wire::endpoint> endpoint;
+  std::unique_ptr<cluster::directory> directory;
+  std::unique_ptr<table::replicated> tables;
+  std::unique_ptr<block::manager> blocks;
+  std::unique_ptr<store::service> service;
+  task_group group;
+};
+
+node::node(runtime& rt, network& net, kv::store& kv, std::vector<block::drive> drives, node_options o)
+    : impl_(std::make_unique<impl>(rt, net, kv, std::move(drives), std::move(o))) {}
+node::~node() = default;
+task<result<void>> node::start() { return impl_->start(); }
+task<void> node::stop() { return impl_->stop(); }
+bool node::founded() const noexcept { return impl_->did_found; }
+bool node::joined() const noexcept { return impl_->did_join; }
+const std::optional<first_key>& node::made_key() const noexcept { return impl_->made; }
+node_id node::id() const noexcept { return impl_->key->id(); }
+cluster_id node::cluster() const noexcept { return impl_->cluster; }
+const node_options& node::options() const noexcept { return impl_->options; }
+task<result<std::string>> node::make_invite(seconds valid, mono_time deadline) { return impl_->make_invite(valid, deadline); }
+wire::endpoint& node::wire() { return *impl_->endpoint; }
+cluster::directory& node::directory() { return *impl_->directory; }
+table::replicated& node::tables() { return *impl_->tables; }
+block::manager& node::blocks() { return *impl_->blocks; }
+store::service& node::store() { return *impl_->service; }
+kv::store& node::rows() { return impl_->kv; }
+
+}  // namespace grenier::storaged

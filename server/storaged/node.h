@@ -1,0 +1,76 @@
+// storaged/node.h: one home's server, wired: every service over the seams it is given. The daemon and the simulator run this same class.
+//
+//   Owns      the services; not the seams.
+//   Runs on   its home thread.
+//   Errors    start(): protocol (data of another cluster or of a newer version), io_failed, access_denied (invite wrong, spent or expired),
+//             unavailable (no address of the invite answers).
+//   Not here  sockets of S3, web and admin (daemon.h), configuration (config.h).
+#pragma once
+
+#include "block/block.h"
+#include "cluster/cluster.h"
+#include "kv/kv.h"
+#include "store/store.h"
+#include "table/table.h"
+#include "wire/wire.h"
+
+namespace grenier::storaged {
+
+struct invite {
+  std::vector<std::string> addresses;   // of homes that know it
+  bytes id;                             // 16 bytes
+  bytes secret;                         // 32 bytes
+  std::string encode() const;           // one line
+  static result<invite> decode(std::string_view line);
+};
+
+struct node_options {
+  std::string zone;
+  std::string rpc_listen;
+  std::vector<std::string> rpc_public;  // what others are told to dial; empty: only dials out
+  std::uint64_t capacity_bytes = 0;     // 0: a gateway
+  bool capacity_is_set = true;          // false: capacity_bytes is only the wish of a new node
+  std::map<std::string, std::uint16_t> services;
+  std::optional<std::string> join;      // an invite's line; ignored by a node that has a cluster
+  std::uint64_t upload_limit = 0, download_limit = 0;
+  table::replicated::options table;
+  block::manager::options block;
+  store::service::options store;
+};
+
+// What a fresh node printed once.
+struct first_key {
+  std::string id, secret;
+};
+
+class node {
+ public:
+  node(runtime&, network&, kv::store&, std::vector<block::drive>, node_options);
+  ~node();
+  // A new node founds a cluster of one, or joins by the invite; one that has a cluster goes on in it.
+  task<result<void>> start();
+  task<void> stop();
+
+  bool founded() const noexcept;                       // by this start
+  bool joined() const noexcept;                        // by this start
+  const std::optional<first_key>& made_key() const noexcept;
+  node_id id() const noexcept;
+  cluster_id cluster() const noexcept;
+  const node_options& options() const noexcept;
+
+  // One line for the next home; spent by its first use.
+  task<result<std::string>> make_invite(seconds valid, mono_time deadline);
+
+  wire::endpoint& wire();
+  cluster::directory& directory();
+  table::replicated& tables();
+  block::manager& blocks();
+  store::service& store();
+  kv::store& rows();
+
+ private:
+  struct impl;
+  std::unique_ptr<impl> impl_;
+};
+
+}  // namespace grenier::storaged

@@ -1,0 +1,44 @@
+// web/web.h: static sites straight from buckets, chosen by Host.
+//
+//   Runs on   its home thread; one call of handle() a request.
+//   Errors    answered as pages; a bucket's error document keeps the original status.
+//   Not here  TLS, redirects by rules.
+//   Source    "Hosting a static website using Amazon S3": index documents, error documents, object redirects; RFC 9110.
+#pragma once
+
+#include "http/http.h"
+#include "store/store.h"
+
+namespace grenier::web {
+
+struct options {
+  std::string domain = "web.localhost";  // BUCKET.domain; any other Host is taken as a bucket's name or alias
+};
+
+struct statistics {
+  std::map<int, std::uint64_t> by_status;
+  std::uint64_t bytes_sent = 0;
+};
+
+class host {
+ public:
+  host(runtime& rt, store::service& s, options o) : rt_(rt), store_(s), options_(std::move(o)) {}
+  task<void> handle(http::exchange&);
+  const statistics& stats() const noexcept { return stats_; }
+
+ private:
+  task<void> answer(http::exchange&);
+  task<void> send_object(http::exchange&, std::string bucket, std::string key, int status, bool conditional);
+  task<void> send_error(http::exchange&, std::string bucket, std::string error_document, int status, std::string message);
+  task<result<store::get_result>> open(http::exchange&, std::string bucket, std::string key, bool conditional);
+  task<void> send_result(http::exchange&, store::get_result, int status);
+  runtime& rt_;
+  store::service& store_;
+  options options_;
+  statistics stats_;
+};
+
+// The bucket that a Host header asks for: BUCKET of BUCKET.domain, else the whole host.
+std::string bucket_of_host(std::string_view host, std::string_view domain);
+
+}  // namespace grenier::web
