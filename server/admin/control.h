@@ -1,0 +1,42 @@
+// admin/control.h: what an administrator asks of a running home: commands of storagectl (JSON over the data directory's unix socket),
+// and health and metrics on the admin port.
+//
+//   Runs on   its home thread.
+//   Errors    JSON {"error": {"code", "message"}} with a fitting HTTP status.
+//   Limits    a command's body to 64 KiB.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "http/http.h"
+#include "storaged/node.h"
+
+namespace grenier::admin {
+
+struct gauges {
+  std::map<std::string, double> values;   // metric name with labels -> value, from the gateways
+};
+
+class control {
+ public:
+  // more: further metrics lines' values, asked at each scrape. stopping: /health answers 503.
+  control(runtime& rt, storaged::node& n, std::function<gauges()> more) : rt_(rt), node_(n), more_(std::move(more)) {}
+  task<void> handle_command(http::exchange&);   // unix socket: POST /invite, /status, /layout, /key/..., /bucket/...
+  task<void> handle_admin(http::exchange&);     // admin port: GET /health, /metrics
+  void set_serving(bool s) { serving_ = s; }
+
+ private:
+  task<result<nlohmann::json>> run(std::string command, const nlohmann::json& in);
+  nlohmann::json status() const;
+  nlohmann::json layout() const;
+  task<result<nlohmann::json>> key_command(std::string what, const nlohmann::json& in);
+  task<result<nlohmann::json>> bucket_command(std::string what, const nlohmann::json& in);
+  std::string metrics() const;
+  store::call as_admin() const { return {{std::nullopt, true}, rt_.now() + 15s}; }
+  runtime& rt_;
+  storaged::node& node_;
+  std::function<gauges()> more_;
+  bool serving_ = false;
+};
+
+}  // namespace grenier::admin

@@ -1,0 +1,306 @@
+// The daemon: settings, sockets and signals around storaged::node.
+#include <fcntl.h>
+#include <malloc.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <boost/asio/signal_set.hpp>
+
+#include <cstdio>
+#include <csignal>
+#include <cstdlib>
+#include <ctime>
+#include <nlohmann/json.hpp>
+
+#include "admin/control.h"
+#include "gateway.h"
+#include "storaged/addresses.h"
+#include "storaged/config.h"
+#include "storaged/node.h"
+#include "web/web.h"
+
+namespace grenier::storaged {
+
+namespace {
+
+constexpr int exit_failed = 1, exit_usage = 2;
+constexpr nanoseconds stop_time = 4500ms;  // of the 5 s that a service manager is promised
+
+std::optional<std::string> environment(const std::string& name) {
+  const char* v = std::getenv(name.c_str());
+  return v ? std::optional<std::string>(v) : std::nullopt;
+}
+
+void log_line(bool json_form, log_level l, const std::string& message) {
+  constexpr const char* names[] = {"trace", "debug", "info", "warning", "error"};
+  const char* level = names[static_cast<std::size_t>(l)];
+  std::time_t now = std::time(nullptr);
+  std::tm tm{};
+  ::gmtime_r(&now, &tm);
+  char stamp[32];
+  std::strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%SZ", &tm);
+  if (json_form)
+    std::fprintf(stderr, "%s\n", nlohmann::json{{"time", stamp}, {"level", level}, {"message", message}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  else
+    std::fprintf(stderr, "%s %-7s %s\n", stamp, level, message.c_str());
+}
+
+// Held for the life of the process: one storaged a data directory.
+result<int> lock_directory(const std::string& dir) {
+  std::string made;
+  for (std::size_t at = 1; at != std::string::npos;) {
+    at = dir.find('/', at + 1);
+    made = dir.substr(0, at);
+    if (::mkdir(made.c_str(), 0700) != 0 && errno != EEXIST && errno != EISDIR)
+      return fail(errc::io_failed, "cannot make the data directory " + made + ": " + std::strerror(errno) + " (choose another one with --data-dir)");
+  }
+  if (::access(dir.c_str(), R_OK | W_OK | X_OK) != 0)
+    return fail(errc::io_failed, "the data directory " + dir + " is not writable: " + std::strerror(errno) + " (choose another one with --data-dir, or change its owner)");
+  int fd = ::open((dir + "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (fd < 0) return fail(errc::io_failed, dir + "/lock: " + std::strerror(errno));
+  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    ::close(fd);
+    return fail(errc::already_exists, "the data directory " + dir + " is in use by another storaged (each needs a directory of its own: --data-dir)");
+  }
+  return fd;
+}
+
+// 80 % of what is free, in round numbers.
+std::uint64_t default_capacity(const std::string& dir) {
+  struct statvfs v {};
+  if (::statvfs(dir.c_str(), &v) != 0) return 0;
+  std::uint64_t free = static_cast<std::uint64_t>(v.f_bavail) * v.f_frsize / 10 * 8;
+  return free / 100'000'000 * 100'000'000;
+}
+
+class daemon {
+ public:
+  explicit daemon(config c) : config_(std::move(c)), io_(1), clock_(io_), cpu_(io_, 2, "grenier-cpu"), disk_(io_, 4, "grenier-disk"), rt_(io_, clock_, random_, cpu_, disk_), net_(rt_), main_(rt_), signals_(io_, SIGTERM, SIGINT) {
+    log_level l = config_.log_level == "debug" ? log_level::debug : config_.log_level == "warning" ? log_level::warning : config_.log_level == "error" ? log_level::error : log_level::info;
+    rt_.set_log_level(l);
+    bool json_form = config_.log_format == "json";
+    rt_.set_log_sink([json_form](log_level level, const std::string& m) { log_line(json_form, level, m); });
+  }
+
+  int run() {
+    signals_.async_wait([this](boost::system::error_code ec, int) {
+      if (!ec) begin_stop();
+    });
+    main_.spawn("start", start());
+    io_.run();
+    return exit_code_;
+  }
+
+ private:
+  void begin_stop() {
+    if (std::exchange(stopping_, true)) return;
+    rt_.log(log_level::info, "stopping");
+    // Whatever hangs is cut off: what was acknowledged is on disk already.
+    clock_.call_at(rt_.now() + stop_time, [this] { std::_Exit(exit_code_); });
+    stopper_.spawn("stop", stop());
+  }
+
+  task<void> start() {
+    if (auto r = co_await bring_up(); !r) {
+      std::fprintf(stderr, "storaged: %s\n", r.error().detail.empty() ? std::string(to_string(r.error().code)).c_str() : r.error().detail.c_str());
+      exit_code_ = exit_failed;
+      begin_stop();
+    }
+  }
+
+  task<result<void>> check_ports() {
+    for (const auto& [what, address] : {std::pair<const char*, std::string>{"S3", config_.s3_listen}, {"web", config_.web_listen}, {"admin", config_.admin_listen}, {"RPC", config_.rpc_listen}}) {
+      auto l = net_.listen(address);
+      if (!l) co_return fail(l.error().code, std::string(what) + " port: " + l.error().detail + " (--" + (std::string(what) == "RPC" ? "rpc" : std::string(what) == "S3" ? "s3" : what) + "-listen sets it)");
+    }
+    co_return result<void>();
+  }
+
+  task<result<void>> bring_up() {
+    CO_TRY_VOID(co_await check_ports());
+    kv::rocks_options ro;
+    ro.memory_budget_bytes = config_.memory_bytes / 4;
+    CO_TRY(rows_, kv::open_rocks(rt_, config_.data_dir + "/rows", ro));
+    CO_TRY_VOID(co_await know_zone());
+    CO_TRY(auto options, make_options());
+    std::vector<block::drive> drives;
+    CO_TRY(auto first, posix_disk::open(rt_, config_.data_dir + "/blocks"));
+    drives.push_back({std::move(first), own_capacity_});
+    for (const auto& d : config_.drives) {
+      CO_TRY(auto more, posix_disk::open(rt_, d.path));
+      drives.push_back({std::move(more), d.capacity_bytes.value_or(default_capacity(d.path))});
+    }
+    node_ = std::make_unique<node>(rt_, net_, *rows_, std::move(drives), std::move(options));
+    CO_TRY_VOID(co_await node_->start());
+    gateway_ = std::make_unique<s3::gateway>(rt_, node_->store(), s3::gateway::options{config_.s3_domain, config_.region});
+    sites_ = std::make_unique<web::host>(rt_, node_->store(), web::options{config_.web_domain});
+    control_ = std::make_unique<admin::control>(rt_, *node_, [this] { return gauges(); });
+    CO_TRY_VOID(serve("S3", config_.s3_listen, [this](http::exchange& x) { return gateway_->handle(x); }));
+    CO_TRY_VOID(serve("web", config_.web_listen, [this](http::exchange& x) { return sites_->handle(x); }));
+    CO_TRY_VOID(serve("admin", config_.admin_listen, [this](http::exchange& x) { return control_->handle_admin(x); }));
+    CO_TRY_VOID(serve("control", "unix:" + config_.data_dir + "/control.sock", [this](http::exchange& x) { return control_->handle_command(x); }));
+    control_->set_serving(true);
+    greet();
+    co_return result<void>();
+  }
+
+  // The zone is given at the first start; later it may be left out.
+  task<result<void>> know_zone() {
+    CO_TRY(auto kept, co_await rows_->get(kv::family::meta, "node/zone"));
+    if (config_.zone.empty() && !kept)
+      co_return fail(errc::invalid_argument, "say which home this is: storaged --zone home-lyon ('storaged --help' tells the rest)");
+    if (config_.zone.empty()) config_.zone = *kept;
+    if (!kept || *kept != config_.zone) {
+      kv::batch b;
+      b.put(kv::family::meta, "node/zone", config_.zone);
+      CO_TRY_VOID(co_await rows_->commit(std::move(b)));
+    }
+    CO_TRY(auto size, co_await rows_->get(kv::family::meta, "node/capacity"));
+    if (config_.capacity_bytes)
+      own_capacity_ = *config_.capacity_bytes;
+    else if (size && size->size() == 8)
+      own_capacity_ = read_u64(*size);
+    else
+      own_capacity_ = default_capacity(config_.data_dir);
+    kv::batch b;
+    bytes n;
+    append_u64(n, own_capacity_);
+    b.put(kv::family::meta, "node/capacity", n);
+    co_return co_await rows_->commit(std::move(b));
+  }
+
+  result<node_options> make_options() {
+    node_options o;
+    o.zone = config_.zone;
+    o.rpc_listen = config_.rpc_listen;
+    o.rpc_public = config_.rpc_public.empty() ? reachable_addresses(config_.rpc_listen) : config_.rpc_public;
+    o.capacity_bytes = own_capacity_;
+    for (const auto& d : config_.drives) o.capacity_bytes += d.capacity_bytes.value_or(default_capacity(d.path));
+    if (!config_.join.empty()) {
+      TRY_VOID(invite::decode(config_.join));
+      o.join = config_.join;
+    }
+    o.upload_limit = config_.upload_limit;
+    o.download_limit = config_.download_limit;
+    auto port = [](const std::string& a) { return static_cast<std::uint16_t>(std::atoi(a.c_str() + a.rfind(':') + 1)); };
+    o.services = {{"s3", port(config_.s3_listen)}, {"web", port(config_.web_listen)}};
+    if (o.capacity_bytes) o.services["storage"] = port(config_.rpc_listen);
+    o.block.memory_budget_bytes = config_.memory_bytes / 6;
+    o.store.memory_budget_bytes = config_.memory_bytes / 4;
+    return o;
+  }
+
+  result<void> serve(const char* what, const std::string& address, http::handler h) {
+    http::options o;
+    o.listen = address;
+    auto s = http::make_server(rt_, net_, o, std::move(h));
+    if (auto r = s->start(); !r) return fail(r.error().code, std::string(what) + ": " + r.error().detail);
+    servers_.push_back(std::move(s));
+    return {};
+  }
+
+  admin::gauges gauges() const {
+    admin::gauges g;
+    for (const auto& c : gateway_->counts()) g.values["grenier_s3_requests_total{operation=" + c.operation + ",status=" + std::to_string(c.status) + "}"] = static_cast<double>(c.requests);
+    for (const auto& [status, n] : sites_->stats().by_status) g.values["grenier_web_requests_total{status=" + std::to_string(status) + "}"] = static_cast<double>(n);
+    return g;
+  }
+
+  static std::string for_people(const std::string& address) {
+    auto colon = address.rfind(':');
+    std::string host = address.substr(0, colon);
+    if (host.empty() || host == "0.0.0.0" || host == "[::]" || host == "*") host = "localhost";
+    return host + address.substr(colon);
+  }
+
+  void greet() {
+    std::string s3 = for_people(config_.s3_listen), web = for_people(config_.web_listen);
+    std::string web_port = web.substr(web.rfind(':')), s3_port = s3.substr(s3.rfind(':'));
+    std::printf("Grenier %s: home \"%s\" is ready%s.\n\n", GRENIER_VERSION, config_.zone.c_str(),
+                node_->joined() ? " and has joined the cluster" : node_->founded() ? " (a new cluster of one home)" : "");
+    std::printf("  S3      http://%s   (also http://BUCKET.%s%s)\n", s3.c_str(), config_.s3_domain.c_str(), s3_port.c_str());
+    std::printf("  sites   http://BUCKET.%s%s\n", config_.web_domain.c_str(), web_port.c_str());
+    std::printf("  homes   %s\n", config_.rpc_listen.c_str());
+    std::printf("  admin   http://%s/health and /metrics\n", for_people(config_.admin_listen).c_str());
+    std::printf("  data    %s, offering %s\n", config_.data_dir.c_str(), node_->options().capacity_bytes ? format_size(node_->options().capacity_bytes).c_str() : "nothing (a gateway)");
+    if (const auto& k = node_->made_key()) {
+      std::printf("\nThe first access key (the secret is shown this once):\n\n  access key id      %s\n  secret access key  %s\n", k->id.c_str(), k->secret.c_str());
+      std::printf("\nTo try it:\n\n  export AWS_ACCESS_KEY_ID=%s AWS_SECRET_ACCESS_KEY=%s AWS_DEFAULT_REGION=%s\n  aws --endpoint-url http://%s s3 mb s3://photos\n",
+                  k->id.c_str(), k->secret.c_str(), config_.region.c_str(), s3.c_str());
+      std::printf("\nTo add a second home: 'storagectl%s invite' here, then 'storaged --zone home-paris --join LINE' there.\n",
+                  config_.data_dir == default_data_dir(::geteuid() == 0, environment) ? "" : (" --data-dir " + config_.data_dir).c_str());
+    }
+    std::printf("\n");
+    std::fflush(stdout);
+  }
+
+  task<void> stop() {
+    if (control_) control_->set_serving(false);
+    main_.cancel();
+    co_await main_.join();
+    for (auto& s : servers_) co_await s->stop();
+    if (node_) co_await node_->stop();
+    if (rows_) co_await rows_->stop();
+    std::fflush(stdout);
+    std::_Exit(exit_code_);
+  }
+
+  config config_;
+  asio::io_context io_;
+  real_clock clock_;
+  real_random random_;
+  thread_pool cpu_, disk_;
+  runtime rt_;
+  tcp_network net_;
+  task_group main_;
+  task_group stopper_{rt_};
+  boost::asio::signal_set signals_;
+  std::unique_ptr<kv::store> rows_;
+  std::unique_ptr<node> node_;
+  std::unique_ptr<s3::gateway> gateway_;
+  std::unique_ptr<web::host> sites_;
+  std::unique_ptr<admin::control> control_;
+  std::vector<std::unique_ptr<http::server>> servers_;
+  std::uint64_t own_capacity_ = 0;
+  bool stopping_ = false;
+  int exit_code_ = 0;
+};
+
+int run(int argc, char** argv) {
+  auto line = read_command_line(argc, argv, environment);
+  if (!line) {
+    std::fprintf(stderr, "storaged: %s\n", line.error().detail.c_str());
+    return exit_usage;
+  }
+  if (line->what != command_line::action::run) {
+    std::fputs(line->text.c_str(), stdout);
+    return 0;
+  }
+  // Two arenas and early trimming keep the process small on a small machine.
+  ::mallopt(M_ARENA_MAX, 2);
+  ::mallopt(M_TRIM_THRESHOLD, 1 << 20);
+  ::mallopt(M_MMAP_THRESHOLD, 256 << 10);
+  struct rlimit files {};
+  if (::getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    files.rlim_cur = files.rlim_max;
+    (void)::setrlimit(RLIMIT_NOFILE, &files);
+  }
+  std::signal(SIGPIPE, SIG_IGN);
+  ::umask(0077);
+  crypto::init();
+  auto lock = lock_directory(line->settings.data_dir);
+  if (!lock) {
+    std::fprintf(stderr, "storaged: %s\n", lock.error().detail.c_str());
+    return exit_failed;
+  }
+  return daemon(line->settings).run();
+}
+
+}  // namespace
+
+}  // namespace grenier::storaged
+
+int main(int argc, char** argv) { return grenier::storaged::run(argc, argv); }
