@@ -102,10 +102,11 @@ task<result<bytes>> posix_disk::read(std::string path, std::uint64_t offset, std
     std::size_t want = offset >= size ? 0 : static_cast<std::size_t>(std::min<std::uint64_t>(size - offset, size_max));
     bytes out;
     int failed = 0;
-    out.resize_and_overwrite(want, [&](char* to, std::size_t n) {
+    // libstdc++ 12 hands the grown capacity to the operation, not the size asked for.
+    out.resize_and_overwrite(want, [&](char* to, std::size_t) {
       std::size_t got = 0;
-      while (got < n) {
-        ssize_t r = ::pread(f.fd, to + got, n - got, static_cast<off_t>(offset + got));
+      while (got < want) {
+        ssize_t r = ::pread(f.fd, to + got, want - got, static_cast<off_t>(offset + got));
         if (r < 0 && errno == EINTR) continue;
         if (r < 0) failed = errno;
         if (r <= 0) break;
