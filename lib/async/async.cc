@@ -196,8 +196,8 @@ void key_lock::unlock(const bytes& key) noexcept {
 
 task_group::~task_group() = default;
 
-void task_group::spawn(const char* name, task<void> t) {
-  if (cancelled_ || rt_.killed()) return;
+std::shared_ptr<task_group::child> task_group::start(const char* name, task<void> t) {
+  if (cancelled_ || rt_.killed()) return nullptr;
   auto c = std::make_shared<child>();
   c->name = name;
   auto at = children_.insert(children_.end(), c);
@@ -219,6 +219,7 @@ void task_group::spawn(const char* name, task<void> t) {
                    children_.erase(at);
                    if (children_.empty()) empty_.wake_all();
                  }));
+  return c;
 }
 
 void task_group::cancel() {

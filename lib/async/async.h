@@ -349,7 +349,10 @@ class task_group {
   explicit task_group(runtime& rt) : rt_(rt), empty_(rt) {}
   ~task_group();
   // After cancel(), a new task is dropped unstarted.
-  void spawn(const char* name, task<void> t);
+  void spawn(const char* name, task<void> t) { (void)start(name, std::move(t)); }
+  // One task of the group, to be cancelled alone; harmless once the task has ended.
+  class handle;
+  handle spawn_cancellable(const char* name, task<void> t);
   void cancel();
   bool cancelled() const noexcept { return cancelled_; }
   task<void> join();  // until no task is left
@@ -360,11 +363,28 @@ class task_group {
     const char* name;
     asio::cancellation_signal signal;
   };
+  std::shared_ptr<child> start(const char* name, task<void> t);
   runtime& rt_;
   std::list<std::shared_ptr<child>> children_;
   wait_list empty_;
   bool cancelled_ = false;
 };
+
+class task_group::handle {
+ public:
+  handle() = default;
+  void cancel() const {
+    if (auto c = child_.lock()) c->signal.emit(asio::cancellation_type::terminal);
+  }
+
+ private:
+  friend class task_group;
+  explicit handle(std::weak_ptr<child> c) : child_(std::move(c)) {}
+  std::weak_ptr<child> child_;
+};
+inline task_group::handle task_group::spawn_cancellable(const char* name, task<void> t) {
+  return handle(start(name, std::move(t)));
+}
 
 // Several tasks of one kind started together, answers taken as they come: the base of every quorum. Tasks that are not
 // waited for any more go on in the group (and their answers are dropped).
