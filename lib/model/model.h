@@ -46,6 +46,7 @@ struct bucket {
   std::uint64_t created_ms = 0;
   std::string region;
   bool closed = false;                // DeleteBucket looks whether it is empty
+  std::uint64_t closed_at = 0;        // hybrid time of that DeleteBucket: only it, or whoever reopens, goes on from here
   std::map<std::string, permission> allowed;   // by access key id
   std::optional<model::website> website;
   std::vector<std::string> aliases;   // further names (host names of sites)
@@ -54,6 +55,8 @@ struct bucket {
 
 // AWS's rules: 3..63 of [a-z0-9.-], no "..", not an IP address ...; else invalid_argument with the rule that was broken.
 result<void> check_bucket_name(std::string_view);
+// Further names are host names: 1..253 of [a-z0-9.-] in labels of 1..63; else invalid_argument.
+result<void> check_alias_name(std::string_view);
 
 enum class action : std::uint8_t {
   create_bucket, list_buckets, delete_bucket, head_bucket, read_bucket_settings, write_bucket_settings, list_objects,
@@ -90,11 +93,14 @@ struct block_entry {
   block_hash hash;
   std::uint32_t size = 0;             // plain bytes
 };
+// A part of a completed upload. Its blocks are still referred to as the part's: by its version, owned by its row key.
 struct part_entry {
   std::uint32_t number = 0;
   std::uint64_t size = 0;
-  std::string etag;
+  std::string etag;                   // may be empty: ten thousand of them would fill a row
   std::vector<checksum> checksums;
+  version_id version;
+  std::uint32_t blocks = 0;           // how many of the object's blocks are its
 };
 
 struct object_meta {
@@ -118,6 +124,9 @@ struct object_row {
   std::vector<block_entry> blocks;
   std::vector<block_entry> manifests; // when there are more than manifest_entries_max blocks: content encode_manifest()
   std::uint64_t manifest_blocks = 0;
+  upload_id upload;                   // whose parts they are; zero for an object that was put whole
+  bytes encryption;                   // reserved for sealed buckets: the envelope; empty
+  std::string placement_class;        // empty: the default
 };
 inline constexpr std::size_t manifest_entries_max = 4096;
 bytes encode_manifest(std::span<const block_entry>);
@@ -132,10 +141,13 @@ struct upload_row {
   std::vector<tag> tags;
   std::optional<crypto::hash_kind> checksum_kind;
   bool checksum_composite = false;
-  // open -> completed or aborted, by compare-and-swap; a finished upload keeps what it became so that completing twice answers the same.
-  enum class status : std::uint8_t { open, completed, aborted } state = status::open;
+  // A finished upload keeps what it became so that completing twice answers the same. completing: `became` was sent to the
+  // object's row along with this; whether it is there the object's row alone tells.
+  enum class status : std::uint8_t { open, completed, aborted, completing } state = status::open;
   version_id became;
   std::string etag;
+  std::vector<checksum> checksums;    // of the whole, once completing
+  std::uint64_t size = 0;
 };
 
 struct part_row {
@@ -148,6 +160,7 @@ struct part_row {
   std::vector<block_entry> blocks;
 };
 
+// Decoders are safe on hostile bytes: rows to 1 MiB, 10000 parts, 4096 entries a list of anything else.
 bytes encode(const access_key&);
 bytes encode(const bucket&);
 bytes encode(const object_row&);
@@ -172,6 +185,7 @@ table::row_key alias_key(std::string_view name);   // value: the bucket's id
 table::row_key access_key_key(std::string_view id);
 // The sort keys' parts, for lists.
 result<std::pair<std::string, upload_id>> split_upload_key(bytes_view sort_key);
+result<std::uint32_t> part_number_of(bytes_view sort_key);
 
 version_id make_version(hlc_time, random_source&);
 

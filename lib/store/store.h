@@ -10,6 +10,8 @@
 //   Errors    access_denied, no_such_bucket, no_such_key, no_such_upload, condition_failed, not_modified, invalid_range, bad_digest,
 //             checksum_mismatch, incomplete_body, invalid_part, invalid_part_order, part_too_small, too_large, already_exists,
 //             bucket_already_owned_by_you, bucket_not_empty, no_space, unavailable, outcome_unknown, timed_out, invalid_argument.
+//             not_modified: its detail is the object's ETag, without quotes. conflict: the bucket is being deleted, or changed too often
+//             meanwhile. overloaded: the memory budget stayed in use.
 //   Limits    key 1..1024 bytes of UTF-8; object to 5 TiB; 10000 parts of 5 MiB..5 GiB (the last may be smaller); user metadata 2 KiB... 8 KiB
 //             in all; 10 tags.
 //   Not here  HTTP, XML, signatures (s3-gateway/).
@@ -32,10 +34,13 @@ struct principal {
   bool admin = false;  // storagectl on this machine
 };
 
+// What streams (bodies) has at least step_time for each block and for the row, whatever is left of the deadline; a body_source
+// has its own patience with its client.
 struct call {
   principal who;
   mono_time deadline = never;  // REQUIRED
 };
+inline constexpr nanoseconds step_time = 30s;
 
 // A body as it comes in.
 class body_source {
@@ -45,7 +50,8 @@ class body_source {
   virtual task<result<std::size_t>> read(std::span<char> to) = 0;
   // Known total, if it is; the put fails with incomplete_body when fewer or more come.
   virtual std::optional<std::uint64_t> size() const = 0;
-  // After the end: checksums that came as trailers.
+  // After the end: checksums that came as trailers. Of kinds that the request announced (its `compute`, or its upload's kind);
+  // others are refused with invalid_argument.
   virtual std::vector<checksum> trailers() const { return {}; }
 };
 
@@ -175,17 +181,28 @@ struct counters {
   std::int64_t objects = 0, bytes = 0, uploads = 0;
 };
 
+class backend;
+
 class service {
  public:
   struct options {
     std::size_t block_size = block::block_size_default;
     std::size_t inline_max = 64 << 10;
     std::size_t memory_budget_bytes = 48 << 20;  // of bodies under way, all requests together
+    std::size_t part_size_min = 5 << 20;
+    // A replaced version's references go this much later: longer than any attempt to write its row lives (step_time, and a minute
+    // for what is on the line), because such an attempt may still win. Then a quorum read decides.
+    nanoseconds withdraw_delay = 100s;
+    nanoseconds sweep_interval = 5s;             // of the background work's list
+    nanoseconds fallback_delay = 10min;          // before the next replica does what the first one should have
+    nanoseconds finished_upload_kept = 24h;      // so that completing twice answers the same
   };
   service(runtime&, kv::store&, table::replicated&, block::manager&, cluster::directory&, hybrid_clock&, options);
+  // Over another foundation (tests).
+  service(runtime&, kv::store&, std::unique_ptr<backend>, hybrid_clock&, options);
   ~service();
   result<void> prepare();      // before table::replicated::start(): rules and hooks of the tables
-  task<result<void>> start();
+  task<result<void>> start();  // reads this node's kv::store only; best before table::replicated::start()
   task<void> stop();
 
   // ------------------------------------------------------------------------------- keys (0 R to read)
@@ -202,6 +219,7 @@ class service {
   std::vector<bucket> list_buckets(const principal&) const;        // those that the principal owns or may read
   // Changes the bucket row by compare-and-swap and returns when it binds everywhere it must. Owner or admin.
   task<result<bucket>> change_bucket(call, std::string name, std::function<result<void>(bucket&)> edit);
+  // What the bucket's replicas count; of differing answers the one that two share, else that of the replica which took most changes.
   task<result<counters>> count(call, std::string bucket);
 
   // ------------------------------------------------------------------------------- objects
