@@ -16,7 +16,7 @@
 #include <nlohmann/json.hpp>
 
 #include "admin/control.h"
-#include "gateway.h"
+#include "s3-gateway/gateway.h"
 #include "storaged/addresses.h"
 #include "storaged/config.h"
 #include "storaged/node.h"

@@ -1,0 +1,244 @@
+// storagectl: the administrator's tool. Tables for people, --json for programs.
+// Exit status: 0 done; 1 storaged refused or failed; 2 wrong usage; 3 no storaged answers; 4 not found; 5 not now (no quorum, conflict).
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <iostream>
+
+#include "ctl/client.h"
+#include "ctl/table.h"
+#include "storaged/config.h"
+
+namespace grenier::ctl {
+
+namespace {
+
+using nlohmann::json;
+
+struct context {
+  std::string data_dir;
+  bool as_json = false;
+};
+
+int exit_code(errc c) {
+  switch (c) {
+    case errc::unavailable:
+    case errc::conflict:
+    case errc::outcome_unknown: return 5;
+    case errc::not_found:
+    case errc::no_such_bucket:
+    case errc::no_such_key: return 4;
+    default: return 1;
+  }
+}
+
+std::string size(const json& j, const char* name) {
+  auto at = j.find(name);
+  return at != j.end() && at->is_number() ? format_size(at->get<std::uint64_t>()) : "-";
+}
+std::string word(const json& j, const char* name) {
+  auto at = j.find(name);
+  if (at == j.end() || at->is_null()) return "-";
+  return at->is_string() ? at->get<std::string>() : at->dump();
+}
+
+void print_status(const json& s) {
+  std::printf("Cluster %s: %s\n%s\n\n", word(s, "cluster").substr(0, 8).c_str(), word(s, "health").c_str(), word(s, "say").c_str());
+  std::printf("Copies  %s of %s     Zones  %s, %s up     Layout  revision %s, %s\n\n", word(s, "copies").c_str(), word(s, "copies_wanted").c_str(),
+              word(s, "zones").c_str(), word(s, "zones_up").c_str(), word(s["layout"], "revision").c_str(), word(s["layout"], "phase").c_str());
+  table t({"zone", "node", "state", "offered", "free", "round trip", "rate to it", "version", "address"});
+  for (const auto& n : s["nodes"]) {
+    std::string state = n.value("self", false) ? "this one" : n.value("up", false) ? "up" : "DARK";
+    if (n.contains("down_for_s")) state += " " + std::to_string(static_cast<long>(n["down_for_s"].get<double>())) + " s";
+    char rtt[32] = "-", rate[32] = "-";
+    if (n.contains("rtt_ms")) std::snprintf(rtt, sizeof rtt, "%.1f ms", n["rtt_ms"].get<double>());
+    if (n.value("send_rate", 0.0) > 0) std::snprintf(rate, sizeof rate, "%s/s", format_size(static_cast<std::uint64_t>(n["send_rate"].get<double>())).c_str());
+    std::string address = n.contains("addresses") && !n["addresses"].empty() ? n["addresses"][0].get<std::string>() : "-";
+    std::string offered = n.value("capacity", 0ull) ? size(n, "capacity") : "gateway";
+    t.add({word(n, "zone"), word(n, "id").substr(0, 8), state, offered, size(n, "free"), rtt, rate, word(n, "version"), address});
+  }
+  t.print();
+  const auto& q = s["queues"];
+  std::printf("\nQueues  resync %s   hints %s   guests %s   garbage %s   partitions to sync %s\n", word(q, "resync").c_str(), word(q, "hints").c_str(),
+              word(q, "guests").c_str(), word(q, "garbage").c_str(), word(q, "sync").c_str());
+  if (s.contains("refused_handshakes"))
+    std::printf("Refused %s connections with a wrong cluster key; the last came from %s\n", word(s["refused_handshakes"], "count").c_str(),
+                word(s["refused_handshakes"], "last_from").c_str());
+  if (auto e = word(s["this_node"], "last_error"); e != "-" && !e.empty()) std::printf("Last error here: %s\n", e.c_str());
+}
+
+void print_layout(const json& l) {
+  std::printf("Layout revision %s (%s): %s partitions, %s copies\n", word(l, "revision").c_str(), word(l, "phase").c_str(), word(l, "partitions").c_str(),
+              word(l, "copies").c_str());
+  for (const char* which : {"current", "next"}) {
+    if (!l.contains(which)) continue;
+    std::printf("\n%s version %s\n", which, word(l[which], "version").c_str());
+    table t({"zone", "node", "offered", "partitions"});
+    for (const auto& m : l[which]["members"])
+      t.add({word(m, "zone"), word(m, "id").substr(0, 8), m.value("capacity", 0ull) ? size(m, "capacity") : "gateway", word(m, "partitions")});
+    t.print();
+  }
+  if (l.contains("waits_for") && !l["waits_for"].empty()) {
+    std::printf("\nThe change waits for");
+    for (const auto& n : l["waits_for"]) std::printf(" %s", n.get<std::string>().substr(0, 8).c_str());
+    std::printf("\n");
+  }
+}
+
+void print_keys(const json& j) {
+  table t({"access key id", "name", "owner", "may create buckets"});
+  for (const auto& k : j["keys"])
+    t.add({word(k, "access_key_id"), word(k, "name"), word(k, "owner_id").substr(0, 12), k.value("may_create_buckets", false) ? "yes" : "no"});
+  t.print();
+}
+
+void print_key(const json& k) {
+  std::printf("access key id      %s\nsecret access key  %s\nowner              %s\n", word(k, "access_key_id").c_str(), word(k, "secret_access_key").c_str(),
+              word(k, "owner_id").c_str());
+}
+
+void print_buckets(const json& j) {
+  table t({"bucket", "owner", "site", "keys"});
+  for (const auto& b : j["buckets"])
+    t.add({word(b, "name"), word(b, "owner_id").substr(0, 12), b["website"].is_null() ? "-" : word(b["website"], "index"), std::to_string(b["allowed"].size())});
+  t.print();
+}
+
+void print_bucket(const json& b) {
+  std::printf("bucket    %s\nid        %s\nowner     %s\n", word(b, "name").c_str(), word(b, "id").c_str(), word(b, "owner_id").c_str());
+  if (b.contains("objects"))
+    std::printf("objects   %s\nbytes     %s (%s)\nuploads   %s unfinished\n", word(b, "objects").c_str(), word(b, "bytes").c_str(), size(b, "bytes").c_str(),
+                word(b, "unfinished_uploads").c_str());
+  if (!b["website"].is_null()) std::printf("site      index %s, error page %s\n", word(b["website"], "index").c_str(), word(b["website"], "error").c_str());
+  for (const auto& [key, p] : b["allowed"].items()) {
+    std::string what;
+    for (const char* r : {"read", "write", "owner"})
+      if (p.value(r, false)) what += (what.empty() ? "" : ", ") + std::string(r);
+    std::printf("allowed   %s: %s\n", key.c_str(), what.c_str());
+  }
+}
+
+int run(const context& c, const std::string& path, const json& in, const std::function<void(const json&)>& print) {
+  auto r = command(c.data_dir, path, in);
+  if (!r) {
+    if (c.as_json)
+      std::cout << json{{"error", {{"code", std::string(to_string(r.error().code))}, {"message", r.error().detail}}}}.dump(2) << "\n";
+    else
+      std::cerr << "storagectl: " << r.error().detail << "\n";
+    bool nobody = r.error().code == errc::unavailable && r.error().detail.starts_with("no storaged runs");
+    return nobody ? 3 : exit_code(r.error().code);
+  }
+  if (c.as_json)
+    std::cout << r->dump(2) << "\n";
+  else
+    print(*r);
+  return 0;
+}
+
+std::optional<std::string> environment(const std::string& name) {
+  const char* v = std::getenv(name.c_str());
+  return v ? std::optional<std::string>(v) : std::nullopt;
+}
+
+// Every flag and command, for "did you mean".
+void collect(const CLI::App& app, std::vector<std::string>& names) {
+  for (const auto* o : app.get_options())
+    for (const auto& n : o->get_lnames()) names.push_back("--" + n);
+  for (const auto* s : app.get_subcommands({})) {
+    names.push_back(s->get_name());
+    collect(*s, names);
+  }
+}
+
+}  // namespace
+
+int main_of(int argc, char** argv) {
+  context c;
+  c.data_dir = storaged::default_data_dir(::geteuid() == 0, environment);
+  if (auto v = environment("STORAGED_DATA_DIR")) c.data_dir = *v;
+  CLI::App app("storagectl: administers the storaged of this machine.", "storagectl");
+  app.set_version_flag("--version", "storagectl " GRENIER_VERSION);
+  app.require_subcommand(1);
+  app.fallthrough();
+  app.add_option("--data-dir", c.data_dir, "the data directory of the storaged to speak to (default: as storaged's own)");
+  app.add_flag("--json", c.as_json, "print JSON, for programs");
+  int code = 0;
+  json in = json::object();
+  auto leaf = [&](CLI::App* sub, std::string path, std::function<void(const json&)> print) {
+    sub->callback([&c, &in, &code, path = std::move(path), print = std::move(print)] { code = run(c, path, in, print); });
+    return sub;
+  };
+  auto text = [&](CLI::App* sub, const char* flag, const char* field, const char* help) {
+    return sub->add_option_function<std::string>(flag, [&in, field](const std::string& v) { in[field] = v; }, help);
+  };
+  auto toggle = [&](CLI::App* sub, const char* flag, const char* field, bool value, const char* help) {
+    return sub->add_flag_callback(flag, [&in, field, value] { in[field] = value; }, help);
+  };
+
+  auto* invite = leaf(app.add_subcommand("invite", "print one line that lets one more home join (single use)"), "/invite",
+                      [](const json& j) { std::printf("%s\n", word(j, "invite").c_str()); });
+  invite->add_option_function<std::uint64_t>("--valid", [&in](const std::uint64_t& hours) { in["valid_seconds"] = hours * 3600; }, "hours until it expires (default 24)");
+  leaf(app.add_subcommand("status", "how the cluster is: homes, copies, lines, queues"), "/status", print_status);
+  leaf(app.add_subcommand("repair", "start repair now instead of at its next turn"), "/repair", [](const json&) { std::printf("Repair has started; 'storagectl status' shows the queues.\n"); });
+  auto* layout = app.add_subcommand("layout", "which home holds what")->require_subcommand(1);
+  leaf(layout->add_subcommand("show", "members, partitions, and a change under way"), "/layout", print_layout);
+
+  auto* key = app.add_subcommand("key", "access keys")->require_subcommand(1);
+  auto* create = leaf(key->add_subcommand("create", "make an access key"), "/key/create", print_key);
+  text(create, "name", "name", "what it is for")->required();
+  text(create, "--id", "id", "this access key id (with --secret)");
+  text(create, "--secret", "secret", "this secret");
+  text(create, "--owner-id", "owner_id", "the owner it acts for (default: a new one)");
+  text(create, "--display-name", "display_name", "the owner's name as S3 shows it");
+  text(create, "--email", "email", "the owner's mail address");
+  toggle(create, "--no-create-bucket", "create_bucket", false, "the key may not create buckets");
+  leaf(key->add_subcommand("list", "all keys (no secrets)"), "/key/list", print_keys);
+  auto* forget = leaf(key->add_subcommand("delete", "delete a key"), "/key/delete", [](const json& j) { std::printf("Deleted %s\n", word(j, "deleted").c_str()); });
+  text(forget, "id", "id", "its access key id")->required();
+
+  auto* bucket = app.add_subcommand("bucket", "buckets")->require_subcommand(1);
+  auto named = [&](const char* name, const char* help, const char* path, std::function<void(const json&)> print) {
+    auto* sub = leaf(bucket->add_subcommand(name, help), path, std::move(print));
+    text(sub, "name", "name", "the bucket")->required();
+    return sub;
+  };
+  named("create", "make a bucket", "/bucket/create", print_bucket);
+  leaf(bucket->add_subcommand("list", "all buckets"), "/bucket/list", print_buckets);
+  named("info", "owner, size, permissions, site", "/bucket/info", print_bucket);
+  named("delete", "delete an empty bucket", "/bucket/delete", [](const json& j) { std::printf("Deleted %s\n", word(j, "deleted").c_str()); });
+  for (auto [name, path, help] : {std::tuple{"allow", "/bucket/allow", "let a key use the bucket"}, {"deny", "/bucket/deny", "take permissions back"}}) {
+    auto* sub = named(name, help, path, print_bucket);
+    text(sub, "--key", "key", "the access key id")->required();
+    toggle(sub, "--read", "read", true, "list and read");
+    toggle(sub, "--write", "write", true, "write and delete");
+    toggle(sub, "--owner", "owner", true, "change settings, delete the bucket");
+  }
+  auto* site = named("website", "serve the bucket as a site", "/bucket/website", print_bucket);
+  text(site, "--index", "index", "index document, for example index.html");
+  text(site, "--error", "error", "page for what is not found");
+  toggle(site, "--off", "off", true, "serve it no more");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& e) {
+    return app.exit(e);
+  } catch (const CLI::ParseError& e) {
+    std::cerr << "storagectl: " << e.what() << "\n";
+    std::vector<std::string> names;
+    collect(app, names);
+    for (int i = 1; i < argc; ++i) {
+      std::string arg = std::string(argv[i]).substr(0, std::string(argv[i]).find('='));
+      if (std::find(names.begin(), names.end(), arg) != names.end()) continue;
+      if (auto near = storaged::nearest(arg, names)) {
+        std::cerr << "Did you mean " << *near << " for " << arg << "?\n";
+        break;
+      }
+    }
+    std::cerr << "'storagectl --help' and 'storagectl COMMAND --help' tell more.\n";
+    return 2;
+  }
+  return code;
+}
+
+}  // namespace grenier::ctl
+
+int main(int argc, char** argv) { return grenier::ctl::main_of(argc, argv); }
