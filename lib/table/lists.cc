@@ -1,0 +1,113 @@
+#include "table/lists.h"
+
+#include "table/keys.h"
+#include "table/register.h"
+
+namespace grenier::table {
+namespace {
+
+constexpr std::size_t told_bytes_max = 4 << 20;
+
+// One scan: what the store's visitor owns.
+struct scan {
+  list_request wanted;
+  bytes group;
+  std::function<std::optional<bytes>(bytes_view)> projection;
+  pb::list_answer answer;
+  std::size_t scanned = 0, told_bytes = 0;
+
+  using step = kv::store::step;
+  step end(bytes_view sort) {
+    answer.set_more(true);
+    answer.set_until(bytes(sort));
+    return {step::kind::stop, {}};
+  }
+
+  step visit(bytes_view key, bytes_view value) {
+    bytes_view sort = key.substr(group.size());
+    if (static_cast<std::size_t>(answer.entries_size()) >= wanted.entries_max || told_bytes > told_bytes_max || ++scanned > scanned_max)
+      return end(sort);
+    auto c = cell_view::decode(value);
+    if (!c || !c->accepted) return {};
+    auto u = unpack(c->accepted_value);
+    if (!u || !u->present) return {};
+    std::optional<bytes> shown = projection ? projection(u->row) : std::optional<bytes>(bytes(u->row));
+    if (!shown) return {};
+    const std::size_t cut = wanted.delimiter.empty() ? bytes_view::npos : sort.find(wanted.delimiter, wanted.prefix.size());
+    auto& e = *answer.add_entries();
+    e.set_written(c->accepted.encode());
+    if (cut == bytes_view::npos) {
+      e.set_key(bytes(sort));
+      told_bytes += sort.size() + shown->size() + 32;
+      e.set_projection(std::move(*shown));
+      return {};
+    }
+    const bytes_view common = sort.substr(0, cut + wanted.delimiter.size());
+    e.set_is_prefix(true);
+    e.set_key(bytes(common));
+    e.set_projection(bytes(sort));
+    told_bytes += common.size() + sort.size() + 32;
+    bytes to = after_prefix(group + bytes(common));
+    if (to.empty()) return {step::kind::stop, {}};
+    return {step::kind::seek, std::move(to)};
+  }
+};
+
+}  // namespace
+
+task<result<pb::list_answer>> list_here(core& c, layout::partition p, list_request q) {
+  auto s = std::make_shared<scan>();
+  s->group = group_prefix(p, q.table, q.partition_key);
+  if (auto at = c.tables.find(q.table); at != c.tables.end()) s->projection = at->second.rules.projection;
+  bytes from = s->group + std::max(q.start, q.prefix);
+  bytes until = after_prefix(s->group + q.prefix);
+  s->wanted = std::move(q);
+  if (!until.empty() && from >= until) co_return std::move(s->answer);
+  CO_TRY_VOID(co_await c.store.walk(kv::family::row, std::move(from), std::move(until),
+                                    [s](bytes_view key, bytes_view value) { return s->visit(key, value); }));
+  co_return std::move(s->answer);
+}
+
+bytes after(const list_entry& e) { return e.is_prefix ? after_prefix(e.key) : e.key + '\0'; }
+
+list_merged merge(const std::vector<list_told>& told, const std::function<bool(const std::set<node_id>&)>& agree) {
+  list_merged m;
+  for (const auto& t : told)
+    if (t.answer.more() && (!m.more || t.answer.until() < m.until)) {
+      m.more = true;
+      m.until = t.answer.until();
+    }
+  // By key: what was said of it, and by whom.
+  struct said {
+    const pb::list_entry* entry;
+    std::set<node_id> by;
+  };
+  std::map<bytes, std::vector<said>> all;
+  for (const auto& t : told)
+    for (const auto& e : t.answer.entries()) {
+      if (m.more && e.key() >= m.until) continue;
+      auto& versions = all[e.key()];
+      bool found = false;
+      for (auto& s : versions)
+        if (s.entry->written() == e.written() && s.entry->is_prefix() == e.is_prefix() && (!e.is_prefix() || s.entry->projection() == e.projection())) {
+          s.by.insert(t.who);
+          found = true;
+        }
+      if (!found) versions.push_back({&e, {t.who}});
+    }
+  for (auto& [key, versions] : all) {
+    list_merged::item i;
+    const said* best = &versions.front();
+    for (const auto& s : versions)
+      if (agree(s.by)) {
+        best = &s;
+        i.agreed = true;
+      }
+    i.entry = {.is_prefix = best->entry->is_prefix(), .key = key, .written = ballot::decode(best->entry->written()).value_or(ballot{}), .projection = {}};
+    if (!i.entry.is_prefix) i.entry.projection = best->entry->projection();
+    m.items.push_back(std::move(i));
+  }
+  return m;
+}
+
+}  // namespace grenier::table

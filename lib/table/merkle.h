@@ -1,0 +1,45 @@
+// table/merkle.h: digests of what this node holds of each partition, for finding differences with another replica cheaply.
+//
+// A leaf is the XOR of the digests of its rows; a row's leaf is decided by a hash of its key. Leaves are written in the same
+// batch as the row they count; what is above them is computed.
+//
+//   Owns      family merkle.
+//   Runs on   its home thread; change() is called between the row's lock and its commit, in the order of the commits.
+//   Not here  the exchange (repair).
+#pragma once
+
+#include "table/keys.h"
+
+namespace grenier::table {
+
+inline constexpr std::size_t merkle_leaves = 4096, merkle_inner = 64;
+
+class merkle {
+ public:
+  merkle(runtime& rt, kv::store& s) : store_(s), loading_(rt) {}
+
+  // Before anything else is asked of a partition; cheap afterwards.
+  task<result<void>> load(layout::partition);
+
+  static std::uint16_t leaf_of(bytes_view place) noexcept;
+  // Of a register's accepted value; zero for a row that holds none.
+  static u128 digest(bytes_view place, const ballot&, bytes_view attempt, bool present) noexcept;
+  static u128 digest(bytes_view place, bytes_view merged) noexcept;
+
+  // REQUIRES: loaded. The leaf's new value goes into the batch; undo() when that batch failed.
+  void change(layout::partition, bytes_view place, u128 before, u128 after, kv::batch&);
+  void undo(layout::partition, bytes_view place, u128 before, u128 after);
+  // REQUIRES: loaded.
+  std::uint64_t root(layout::partition);
+  std::vector<std::uint64_t> inner(layout::partition);
+  std::vector<std::uint64_t> leaves(layout::partition, std::size_t inner);
+
+ private:
+  std::vector<u128>& at(layout::partition);
+  kv::store& store_;
+  key_lock loading_;
+  std::map<layout::partition, std::vector<u128>> loaded_;
+  std::map<layout::partition, std::uint64_t> roots_;  // those that have not changed since
+};
+
+}  // namespace grenier::table

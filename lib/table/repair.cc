@@ -1,0 +1,399 @@
+#include "table/repair.h"
+
+#include <algorithm>
+
+#include "table/keys.h"
+
+namespace grenier::table {
+namespace {
+
+constexpr std::size_t hints_max = 100000, rows_a_message = 256, bytes_a_message = 1 << 20, leaves_a_question = 512, syncs_at_once = 8;
+
+bool has(const layout::replica_set& s, const node_id& n) { return std::find(s.begin(), s.end(), n) != s.end(); }
+
+wire::call_options background(core& c, nanoseconds d) { return {.priority = wire::priority::background, .deadline = c.rt.now() + d}; }
+
+}  // namespace
+
+void repair::start() {
+  core_.tasks.spawn("repair.hints", hint_loop());
+  core_.tasks.spawn("repair.merkle", merkle_loop());
+  core_.tasks.spawn("repair.sync", sync_loop());
+  layout_.on_change([this](const layout::state&) { to_sync_.wake_all(); });
+}
+
+void repair::now() {
+  asked_ = true;
+  hurry_.wake_all();
+}
+
+// ------------------------------------------------------------------------------------------------- hints
+
+void repair::hint(node_id n, layout::partition p, const row_key& k) {
+  if (core_.status.hints >= hints_max) return;
+  core_.tasks.spawn("repair.hint", record(n.str() + place(p, k)));
+}
+
+task<void> repair::record(bytes key) {
+  auto known = co_await core_.store.get(kv::family::hint, key);
+  if (!known || *known) co_return;
+  kv::batch b;
+  b.put(kv::family::hint, std::move(key), {});
+  if (co_await core_.store.commit(std::move(b))) ++core_.status.hints;
+}
+
+task<void> repair::hint_loop() {
+  // Those of an earlier start are counted once.
+  struct counter {
+    std::size_t n = 0;
+  };
+  auto c = std::make_shared<counter>();
+  (void)co_await core_.store.walk(kv::family::hint, {}, {}, [c](bytes_view, bytes_view) { return ++c->n, kv::store::step{}; });
+  core_.status.hints += c->n;
+  for (;;) {
+    co_await sleep_for(core_.rt, core_.options.hint_interval);
+    if (core_.status.hints == 0) continue;
+    for (const auto& n : core_.peers.up_members())
+      if (n != core_.self) co_await deliver_to(n);
+    // Those of nodes that were taken out are of no use any more.
+    for (const auto& n : layout_.state().removed) {
+      auto old = co_await core_.store.scan(kv::family::hint, {.from = n.str(), .until = after_prefix(n.str())});
+      if (!old || old->empty()) continue;
+      kv::batch b;
+      for (auto& e : *old) b.remove(kv::family::hint, std::move(e.key));
+      if (co_await core_.store.commit(std::move(b))) core_.status.hints -= std::min(core_.status.hints, old->size());
+      break;
+    }
+  }
+}
+
+task<void> repair::deliver_to(node_id n) {
+  for (;;) {
+    auto page = co_await core_.store.scan(kv::family::hint, {.from = n.str(), .until = after_prefix(n.str()), .entries_max = 64});
+    if (!page || page->empty()) co_return;
+    kv::batch done;
+    std::size_t delivered = 0;
+    bool silent = false;
+    for (auto& e : *page) {
+      auto l = locate(bytes_view(e.key).substr(node_id::size_bytes));
+      if (l) {
+        auto r = co_await deliver(n, std::move(*l));
+        if (!r) {
+          core_.status.last_error = "a hint for " + n.short_hex() + ": " + r.error().to_string();
+          silent = true;
+          break;
+        }
+      }
+      done.remove(kv::family::hint, std::move(e.key));
+      ++delivered;
+    }
+    if (delivered && co_await core_.store.commit(std::move(done))) core_.status.hints -= std::min(core_.status.hints, delivered);
+    if (silent) co_return;
+  }
+}
+
+// Names, not values: what is delivered is what a quorum holds now.
+task<result<void>> repair::deliver(node_id to, located l) {
+  const layout::partition p = partition_of(l.key, layout_.state().partition_count());
+  if (!has(layout_.state().all_replicas(p), to)) co_return result<void>();
+  if (core_.merges(l.key.table)) co_return co_await send(to, p, {place(p, l.key)});
+  CO_TRY(auto row, co_await coordinator_.settle(l.key, core_.rt.now() + 20s));
+  if (!row.written) co_return result<void>();
+  pb::accept_request q;
+  *q.mutable_judged() = layout_.context(p);
+  *q.add_rows() = std::move(row.accept);
+  CO_TRY(auto a, co_await core::call<pb::register_answers>(core_, to, wire::method::table_accept, q.SerializeAsString(), background(core_, 20s)));
+  if (a.has_refused() || a.rows_size() != 1 || a.rows(0).error()) co_return fail(errc::unavailable, "refused");
+  ++core_.status.rows_sent;
+  co_return result<void>();
+}
+
+// ------------------------------------------------------------------------------------------------- anti-entropy
+
+task<result<pb::merkle_answer>> repair::ask(node_id peer, pb::merkle_request q) {
+  bytes raw = q.SerializeAsString();
+  core_.status.bytes_sent += raw.size();
+  CO_TRY(auto a, co_await core::call<pb::merkle_answer>(core_, peer, wire::method::table_merkle, std::move(raw), background(core_, 60s)));
+  if (a.has_refused()) {
+    if (!a.refused().layout().empty()) CO_TRY_VOID(co_await layout_.adopt_bytes(a.refused().layout()));
+    co_return fail(errc::stale_layout, "the layout went on");
+  }
+  co_return a;
+}
+
+task<result<pb::pull_answer>> repair::ask(node_id peer, pb::pull_request q) {
+  bytes raw = q.SerializeAsString();
+  core_.status.bytes_sent += raw.size();
+  CO_TRY(auto a, co_await core::call<pb::pull_answer>(core_, peer, wire::method::table_pull, std::move(raw), background(core_, 120s)));
+  if (a.has_refused()) {
+    if (!a.refused().layout().empty()) CO_TRY_VOID(co_await layout_.adopt_bytes(a.refused().layout()));
+    co_return fail(errc::stale_layout, "the layout went on");
+  }
+  co_return a;
+}
+
+task<void> repair::merkle_loop() {
+  for (;;) {
+    if (!asked_) {
+      const auto pause = core_.options.merkle_interval;
+      co_await hurry_.wait(core_.rt.now() + pause + nanoseconds(static_cast<std::int64_t>(core_.rt.random().below(static_cast<std::uint64_t>(pause.count() / 8 + 1)))));
+    }
+    asked_ = false;
+    if (!layout_.known()) continue;
+    for (const auto& n : core_.peers.up_members()) {
+      if (n == core_.self) continue;
+      if (auto r = co_await exchange(n); !r) core_.status.last_error = "comparing with " + n.short_hex() + ": " + r.error().to_string();
+    }
+    ++core_.status.merkle_rounds;
+  }
+}
+
+task<result<void>> repair::exchange(node_id peer) {
+  std::vector<layout::partition> shared;
+  auto s = layout_.snapshot();
+  for (std::size_t i = 0; i < s->partition_count(); ++i) {
+    const auto all = s->all_replicas(static_cast<layout::partition>(i));
+    if (has(all, peer) && has(all, core_.self)) shared.push_back(static_cast<layout::partition>(i));
+  }
+  if (shared.empty()) co_return result<void>();
+  CO_TRY(auto different, co_await differing(peer, std::move(shared), nullptr));
+  for (auto p : different) CO_TRY_VOID(co_await reconcile(peer, p));
+  co_return result<void>();
+}
+
+task<result<std::vector<layout::partition>>> repair::differing(node_id peer, std::vector<layout::partition> all, std::set<layout::partition>* unsynced) {
+  std::vector<std::uint64_t> mine;
+  bytes together;
+  pb::merkle_request q;
+  *q.mutable_judged() = layout_.context(0);
+  q.set_level(pb::merkle_request::roots);
+  for (auto p : all) {
+    CO_TRY(std::uint64_t root, co_await replica_.root(p));
+    mine.push_back(root);
+    append_u64(together, root);
+    q.add_partitions(p);
+  }
+  q.set_digest(xxh3_64(together));
+  CO_TRY(auto a, co_await ask(peer, std::move(q)));
+  if (unsynced) unsynced->insert(a.unsynced().begin(), a.unsynced().end());
+  std::vector<layout::partition> different;
+  if (a.same()) co_return different;
+  if (static_cast<std::size_t>(a.hashes_size()) != all.size()) co_return fail(errc::protocol, "digests are missing");
+  for (std::size_t i = 0; i < all.size(); ++i)
+    if (a.hashes(static_cast<int>(i)) != mine[i]) different.push_back(all[i]);
+  co_return different;
+}
+
+task<result<void>> repair::reconcile(node_id peer, layout::partition p) {
+  pb::merkle_request q;
+  *q.mutable_judged() = layout_.context(p);
+  q.add_partitions(p);
+  q.set_level(pb::merkle_request::inner);
+  CO_TRY(auto inner, co_await ask(peer, q));
+  CO_TRY(auto mine, co_await replica_.inner(p));
+  if (static_cast<std::size_t>(inner.hashes_size()) != mine.size()) co_return fail(errc::protocol, "digests are missing");
+  q.set_level(pb::merkle_request::leaves);
+  for (std::size_t i = 0; i < mine.size(); ++i)
+    if (inner.hashes(static_cast<int>(i)) != mine[i]) q.add_indexes(static_cast<std::uint32_t>(i));
+  if (q.indexes_size() == 0) co_return result<void>();
+  CO_TRY(auto theirs, co_await ask(peer, q));
+  constexpr std::size_t each = merkle_leaves / merkle_inner;
+  if (static_cast<std::size_t>(theirs.hashes_size()) != each * static_cast<std::size_t>(q.indexes_size())) co_return fail(errc::protocol, "digests are missing");
+  std::set<std::uint16_t> leaves;
+  for (int k = 0; k < q.indexes_size(); ++k) {
+    CO_TRY(auto here, co_await replica_.leaves(p, q.indexes(k)));
+    for (std::size_t i = 0; i < each; ++i)
+      if (theirs.hashes(static_cast<int>(static_cast<std::size_t>(k) * each + i)) != here[i]) leaves.insert(static_cast<std::uint16_t>(q.indexes(k) * each + i));
+  }
+  while (!leaves.empty()) {
+    std::set<std::uint16_t> some;
+    while (!leaves.empty() && some.size() < leaves_a_question) some.insert(leaves.extract(leaves.begin()));
+    CO_TRY_VOID(co_await reconcile_rows(peer, p, std::move(some)));
+  }
+  co_return result<void>();
+}
+
+task<result<void>> repair::reconcile_rows(node_id peer, layout::partition p, std::set<std::uint16_t> leaves) {
+  pb::merkle_request q;
+  *q.mutable_judged() = layout_.context(p);
+  q.add_partitions(p);
+  q.set_level(pb::merkle_request::rows);
+  for (auto l : leaves) q.add_indexes(l);
+  bool differ = false;
+  for (bytes from = partition_prefix(p);;) {
+    q.set_from(from);
+    CO_TRY(auto theirs, co_await ask(peer, q));
+    const bytes until = theirs.next().empty() ? after_prefix(partition_prefix(p)) : theirs.next();
+    if (!theirs.next().empty() && theirs.next() <= from) co_return fail(errc::protocol, "a page that goes nowhere");
+    std::map<bytes, std::pair<bytes, std::uint64_t>> here;
+    for (bytes at = from; !at.empty();) {
+      CO_TRY(auto mine, co_await replica_.rows_of(p, leaves, at, until));
+      for (const auto& r : mine.rows()) here[r.place()] = {r.written(), r.digest()};
+      at = mine.next();
+    }
+    std::vector<bytes> wanted, offered;
+    for (const auto& r : theirs.rows()) {
+      auto at = here.find(r.place());
+      if (at == here.end()) {
+        wanted.push_back(r.place());
+        continue;
+      }
+      if (at->second.second != r.digest()) {
+        const bool merged = r.written().empty();
+        if (merged || at->second.first < r.written()) wanted.push_back(r.place());
+        if (merged || at->second.first > r.written()) offered.push_back(r.place());
+      }
+      here.erase(at);
+    }
+    for (auto& [k, v] : here) offered.push_back(k);
+    differ = differ || !wanted.empty() || !offered.empty();
+    CO_TRY_VOID(co_await pull(peer, p, std::move(wanted)));
+    CO_TRY_VOID(co_await send(peer, p, std::move(offered)));
+    if (theirs.next().empty()) break;
+    from = until;
+  }
+  // Digests that differ where no rows do: one of the two lost a digest at a failed commit, so count anew.
+  if (!differ) CO_TRY_VOID(co_await replica_.count_anew(p));
+  co_return result<void>();
+}
+
+task<result<void>> repair::pull(node_id peer, layout::partition p, std::vector<bytes> places) {
+  for (std::size_t i = 0; i < places.size();) {
+    pb::pull_request q;
+    *q.mutable_judged() = layout_.context(p);
+    for (; i < places.size() && q.places_size() < static_cast<int>(rows_a_message); ++i) q.add_places(places[i]);
+    while (q.places_size() > 0) {
+      CO_TRY(auto a, co_await ask(peer, q));
+      const int told = a.rows_size();
+      CO_TRY_VOID(co_await replica_.take(p, std::move(a)));
+      // Large rows come in several answers; those that are gone meanwhile are passed over.
+      if (told == 0 || told >= q.places_size()) break;
+      q.mutable_places()->DeleteSubrange(0, told);
+    }
+  }
+  co_return result<void>();
+}
+
+task<result<void>> repair::pull_all(node_id peer, layout::partition p) {
+  for (bytes from = partition_prefix(p);;) {
+    pb::pull_request q;
+    *q.mutable_judged() = layout_.context(p);
+    q.set_from(from);
+    CO_TRY(auto a, co_await ask(peer, std::move(q)));
+    bytes next = a.next();
+    if (!next.empty() && next <= from) co_return fail(errc::protocol, "a page that goes nowhere");
+    CO_TRY_VOID(co_await replica_.take(p, std::move(a)));
+    if (next.empty()) co_return result<void>();
+    from = std::move(next);
+  }
+}
+
+task<result<void>> repair::send(node_id peer, layout::partition p, std::vector<bytes> places) {
+  for (std::size_t i = 0; i < places.size();) {
+    pb::accept_request q;
+    *q.mutable_judged() = layout_.context(p);
+    std::size_t size = 0;
+    for (; i < places.size() && q.rows_size() < static_cast<int>(rows_a_message) && size < bytes_a_message; ++i) {
+      CO_TRY(auto row, co_await replica_.accept_of(places[i]));
+      if (!row) continue;
+      size += row->ByteSizeLong();
+      *q.add_rows() = std::move(*row);
+    }
+    if (q.rows_size() == 0) continue;
+    core_.status.rows_sent += static_cast<std::uint64_t>(q.rows_size());
+    core_.status.bytes_sent += size;
+    CO_TRY(auto a, co_await core::call<pb::register_answers>(core_, peer, wire::method::table_accept, q.SerializeAsString(), background(core_, 120s)));
+    if (a.has_refused()) co_return fail(errc::stale_layout, "the layout went on");
+    for (const auto& r : a.rows())
+      if (r.error()) co_return fail(static_cast<errc>(r.error()), r.detail());
+  }
+  co_return result<void>();
+}
+
+// ------------------------------------------------------------------------------------------------- partitions new here
+
+struct repair::sync_state {
+  sync_state(runtime& rt, std::shared_ptr<const layout::state> s) : layout(std::move(s)), at_once(rt, syncs_at_once) {}
+  std::shared_ptr<const layout::state> layout;
+  std::map<layout::partition, std::set<node_id>> merged;  // from whom
+  semaphore at_once;
+};
+
+task<bool> repair::sync_one(node_id source, layout::partition p) {
+  auto empty = co_await replica_.empty(p);
+  auto r = empty && *empty ? co_await pull_all(source, p) : co_await reconcile(source, p);
+  if (!r) core_.status.last_error = "merging partition " + std::to_string(p) + " from " + source.short_hex() + ": " + r.error().to_string();
+  co_return r.has_value();
+}
+
+task<void> repair::sync_from(node_id source, std::shared_ptr<sync_state> s) {
+  auto enough = [this, &s](layout::partition p) {
+    return layout::is_quorum(s->layout->current, p, s->merged[p], {core_.self});
+  };
+  std::vector<layout::partition> ask_for;
+  for (const auto& [p, from] : s->merged)
+    if (has(s->layout->current.replicas(p), source) && !enough(p)) ask_for.push_back(p);
+  if (ask_for.empty()) co_return;
+  std::set<layout::partition> unsynced;
+  auto different = co_await differing(source, ask_for, &unsynced);
+  if (!different) {
+    core_.status.last_error = "merging from " + source.short_hex() + ": " + different.error().to_string();
+    co_return;
+  }
+  for (auto p : ask_for)
+    if (!unsynced.contains(p) && !std::binary_search(different->begin(), different->end(), p)) s->merged[p].insert(source);
+  fan_out<bool> out(core_.rt, core_.tasks);
+  std::size_t next = 0, running = 0;
+  for (;;) {
+    while (running < syncs_at_once && next < different->size()) {
+      const auto p = (*different)[next];
+      if (!unsynced.contains(p)) {
+        out.start(next, sync_one(source, p));
+        ++running;
+      }
+      ++next;
+    }
+    auto a = co_await out.next();
+    if (!a) break;
+    --running;
+    if (a->second && layout_.revision() == s->layout->revision) s->merged[(*different)[a->first]].insert(source);
+  }
+}
+
+task<void> repair::sync_round() {
+  auto s = std::make_shared<sync_state>(core_.rt, layout_.snapshot());
+  std::set<node_id> sources;
+  for (auto p : layout_.unsynced()) {
+    s->merged[p];
+    for (const auto& n : s->layout->current.replicas(p))
+      if (n != core_.self && core_.peers.up(n)) sources.insert(n);
+  }
+  core_.status.partitions_to_sync = s->merged.size();
+  if (s->merged.empty()) co_return;
+  for (const auto& n : core_.peers.by_quality({sources.begin(), sources.end()})) {
+    co_await sync_from(n, s);
+    if (layout_.revision() != s->layout->revision) co_return;
+  }
+  std::vector<layout::partition> done;
+  for (const auto& [p, from] : s->merged)
+    if (layout::is_quorum(s->layout->current, p, from, {core_.self})) done.push_back(p);
+  if (done.empty()) co_return;
+  // What was merged from a quorum of the current version counts there, too.
+  if (s->layout->next) {
+    std::vector<layout::partition> both;
+    for (auto p : done)
+      if (has(s->layout->current.replicas(p), core_.self)) both.push_back(p);
+    if (!both.empty()) (void)co_await layout_.mark_synced(s->layout->current.number, std::move(both));
+  }
+  if (auto r = co_await layout_.mark_synced(s->layout->newest().number, done); !r) core_.status.last_error = r.error().to_string();
+  core_.status.partitions_to_sync = layout_.unsynced().size();
+}
+
+task<void> repair::sync_loop() {
+  for (;;) {
+    if (layout_.known()) co_await sync_round();
+    co_await to_sync_.wait(core_.rt.now() + (core_.status.partitions_to_sync ? 1s : 10s));
+  }
+}
+
+}  // namespace grenier::table

@@ -1,0 +1,128 @@
+#include "table/table.h"
+
+#include "table/repair.h"
+
+namespace grenier::table {
+
+struct replicated::impl {
+  impl(runtime& rt, kv::store& s, wire::endpoint& w, cluster::directory& d, hybrid_clock& c, node_id self, options o)
+      : shared(rt, s, w, d, c, self, std::move(o)), layout(shared), small(shared, layout), here(shared, layout, small),
+        coordinating(shared, layout, here, small), repairing(shared, layout, here, coordinating) {}
+  core shared;
+  layout_keeper layout;
+  copies small;
+  replica here;
+  coordinator coordinating;
+  repair repairing;
+  bool served = false, loaded = false, started = false;
+
+  task<result<void>> load() {
+    if (loaded) co_return result<void>();
+    auto r = co_await layout.load();
+    if (!r && !r.failed_with(errc::not_found)) co_return r;
+    CO_TRY_VOID(co_await small.load());
+    loaded = true;
+    co_return result<void>();
+  }
+};
+
+replicated::replicated(runtime& rt, kv::store& s, wire::endpoint& w, cluster::directory& d, hybrid_clock& c, node_id self, options o)
+    : impl_(std::make_unique<impl>(rt, s, w, d, c, self, std::move(o))) {}
+replicated::~replicated() = default;
+
+void replicated::define(table_id t, table_rules r) { impl_->shared.tables[t].rules = std::move(r); }
+void replicated::on_apply(table_id t, apply_hook h) { impl_->shared.tables[t].hooks.push_back(std::move(h)); }
+
+task<result<void>> replicated::start() {
+  impl& i = *impl_;
+  if (!std::exchange(i.served, true)) {
+    i.layout.serve();
+    i.small.serve();
+    i.here.serve();
+  }
+  CO_TRY_VOID(co_await i.load());
+  if (!i.layout.known()) co_return fail(errc::not_found, "this node has no layout yet");
+  if (std::exchange(i.started, true)) co_return result<void>();
+  i.coordinating.on_missed([&i](node_id n, layout::partition p, const row_key& k) { i.repairing.hint(n, p, k); });
+  i.coordinating.start();
+  i.layout.start([&i](row_key k, judge j, op_options o) { return i.coordinating.compare_and_swap(std::move(k), std::move(j), std::move(o)); },
+                 [&i](row_key k, op_options o) { return i.coordinating.read(std::move(k), std::move(o)); });
+  i.small.start([&i](row_key k, op_options o) { return i.coordinating.read(std::move(k), std::move(o)); });
+  i.repairing.start();
+  co_return result<void>();
+}
+
+task<void> replicated::stop() {
+  impl_->shared.tasks.cancel();
+  co_await impl_->shared.tasks.join();
+}
+
+task<result<row>> replicated::read(row_key k, op_options o) { return impl_->coordinating.read(std::move(k), std::move(o)); }
+task<result<std::vector<result<ballot>>>> replicated::write(std::vector<write_item> w, op_options o) {
+  return impl_->coordinating.write(std::move(w), std::move(o));
+}
+task<result<row>> replicated::compare_and_swap(row_key k, judge j, op_options o) {
+  return impl_->coordinating.compare_and_swap(std::move(k), std::move(j), std::move(o));
+}
+task<result<list_page>> replicated::list(list_request q, op_options o) { return impl_->coordinating.list(std::move(q), std::move(o)); }
+task<result<void>> replicated::merge(std::vector<write_item> w, op_options o) { return impl_->coordinating.merge(std::move(w), std::move(o)); }
+
+task<result<row>> replicated::find_copy(table_id t, bytes key, mono_time deadline) { return impl_->small.read_through(t, std::move(key), deadline); }
+std::vector<std::pair<bytes, row>> replicated::all_copies(table_id t) const { return impl_->small.all(t); }
+task<result<void>> replicated::publish(table_id t, bytes key, layout::partition fenced, mono_time deadline) {
+  return impl_->small.publish(t, std::move(key), fenced, deadline);
+}
+
+bool replicated::is_replica(layout::partition p) const {
+  const auto& s = impl_->layout.state();
+  if (!impl_->layout.known() || p >= s.partition_count()) return false;
+  for (const auto& n : s.newest().replicas(p))
+    if (n == impl_->shared.self) return true;
+  return false;
+}
+task<result<void>> replicated::merge_here(std::vector<write_item> rows, kv::batch extra) { return impl_->here.merge_here(std::move(rows), std::move(extra)); }
+task<result<std::vector<std::pair<bytes, bytes>>>> replicated::scan_here(table_id t, bytes key) { return impl_->here.scan_here(t, std::move(key)); }
+task<result<std::vector<std::pair<node_id, bytes>>>> replicated::query(layout::partition p, std::uint16_t question, bytes argument, op_options o) {
+  return impl_->coordinating.query(p, question, std::move(argument), std::move(o));
+}
+void replicated::answer_query(std::uint16_t question, std::move_only_function<task<result<bytes>>(layout::partition, bytes)> a) {
+  impl_->here.answer_query(question, std::move(a));
+}
+
+const layout::state& replicated::layout() const { return impl_->layout.state(); }
+layout::partition replicated::partition_of(bytes_view key) const {
+  return impl_->layout.known() ? layout::partition_of(key, impl_->layout.state().partition_count()) : layout::partition{0};
+}
+
+task<result<void>> replicated::found(layout::state s) {
+  impl& i = *impl_;
+  CO_TRY_VOID(co_await i.load());
+  if (i.layout.known()) co_return fail(errc::already_exists, "this node has a layout already");
+  co_return co_await i.layout.adopt(std::move(s), true);
+}
+task<result<void>> replicated::adopt(layout::state s) {
+  impl& i = *impl_;
+  CO_TRY_VOID(co_await i.load());
+  co_return co_await i.layout.adopt(std::move(s));
+}
+
+task<result<void>> replicated::change_members(std::function<result<std::vector<layout::member>>(const layout::state&)> edit,
+                                              std::vector<node_id> removed, mono_time deadline) {
+  return impl_->layout.change(
+      [edit = std::move(edit), removed = std::move(removed)](const layout::state& now) -> result<layout::state> {
+        if (now.phase != layout::phase::settled) return fail(errc::conflict, "another change of the layout is under way");
+        TRY(auto members, edit(now));
+        return layout::start_change(now, std::move(members), removed);
+      },
+      deadline);
+}
+task<result<void>> replicated::abandon_change(mono_time deadline) {
+  return impl_->layout.change([](const layout::state& now) { return layout::abandon(now); }, deadline);
+}
+std::set<node_id> replicated::layout_waits_for() const { return impl_->layout.waits_for(); }
+void replicated::on_layout(std::move_only_function<void(const layout::state&)> fn) { impl_->layout.on_change(std::move(fn)); }
+
+repair_status replicated::status() const { return impl_->shared.status; }
+void replicated::repair_now() { impl_->repairing.now(); }
+
+}  // namespace grenier::table

@@ -1,0 +1,100 @@
+// The pure parts of a replicated table: places of rows, digests, pages made of several answers.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include "table/keys.h"
+#include "table/lists.h"
+#include "table/merkle.h"
+
+using namespace grenier;
+using namespace grenier::table;
+
+namespace {
+
+node_id node(int i) {
+  node_id n;
+  n.data()[0] = static_cast<std::uint8_t>(i);
+  return n;
+}
+
+ballot at(std::uint64_t t) { return {{t}, 1, 2}; }
+
+void tell(pb::list_answer& a, const bytes& key, std::uint64_t t, bool prefix = false, const bytes& witness = "p") {
+  auto& e = *a.add_entries();
+  e.set_key(key);
+  e.set_written(at(t).encode());
+  e.set_is_prefix(prefix);
+  e.set_projection(witness);
+}
+
+bool two_of_three(const std::set<node_id>& s) { return s.size() >= 2; }
+
+}  // namespace
+
+TEST_CASE("places sort as partition, table, partition key, sort key, and can be read back") {
+  row_key k{table_id::object, "bucket", "a/b"};
+  auto l = locate(place(7, k));
+  REQUIRE(l);
+  CHECK(l->partition == 7);
+  CHECK(l->key == k);
+  CHECK(place(1, k) < place(2, k));
+  CHECK(place(1, {table_id::object, "b", "a"}) < place(1, {table_id::object, "b", "b"}));
+  CHECK(place(1, k).starts_with(group_prefix(1, k.table, k.partition_key)));
+  CHECK(!locate("abc"));
+  CHECK(!locate(bytes("\0\1\1\5ab", 6)));
+  CHECK(after_prefix("a\xff\xff") == "b");
+  CHECK(after_prefix("\xff\xff").empty());
+}
+
+TEST_CASE("a packed value says whether it is there and has a body; foreign bytes are refused") {
+  auto u = unpack(pack({true, "row", share("body")}));
+  REQUIRE(u);
+  bytes packed = pack({true, "row", share("body")});
+  u = unpack(packed);
+  CHECK(u->present);
+  CHECK(u->has_body);
+  CHECK(u->row == "row");
+  CHECK(!unpack(pack({false, "", nullptr}))->present);
+  CHECK(!unpack("")->present);
+  CHECK(!unpack("\x07rest"));
+}
+
+TEST_CASE("the layout's row is in partition 0") {
+  CHECK(table::partition_of({table_id::layout, "x", {}}, 256) == 0);
+  CHECK(table::partition_of({table_id::object, "x", {}}, 256) == layout::partition_of("x", 256));
+}
+
+TEST_CASE("a page ends where the first answer ends") {
+  list_told a{node(1), {}}, b{node(2), {}};
+  tell(a.answer, "a", 1), tell(a.answer, "b", 1), tell(a.answer, "c", 1);
+  tell(b.answer, "a", 1), tell(b.answer, "b", 1);
+  b.answer.set_more(true);
+  b.answer.set_until("bb");
+  auto m = table::merge({a, b}, two_of_three);
+  CHECK(m.more);
+  CHECK(m.until == "bb");
+  REQUIRE(m.items.size() == 2);
+  CHECK(m.items[0].agreed);
+  CHECK(m.items[1].agreed);
+}
+
+TEST_CASE("keys that one has not, or has otherwise, and prefixes with other witnesses, are not agreed") {
+  list_told a{node(1), {}}, b{node(2), {}};
+  tell(a.answer, "a", 1), tell(a.answer, "b", 1), tell(a.answer, "c/", 1, true, "c/1"), tell(a.answer, "d/", 1, true, "d/1");
+  tell(b.answer, "b", 2), tell(b.answer, "c/", 1, true, "c/2"), tell(b.answer, "d/", 1, true, "d/1");
+  auto m = table::merge({a, b}, two_of_three);
+  REQUIRE(m.items.size() == 4);
+  CHECK(!m.items[0].agreed);
+  CHECK(!m.items[1].agreed);
+  CHECK(!m.items[2].agreed);
+  CHECK(m.items[3].agreed);
+  CHECK(after(m.items[3].entry) == "d0");
+}
+
+TEST_CASE("a digest depends on ballot, attempt and presence; the leaf on the key alone") {
+  CHECK(merkle::digest("k", at(1), "a", true) != merkle::digest("k", at(2), "a", true));
+  CHECK(merkle::digest("k", at(1), "a", true) != merkle::digest("k", at(1), "b", true));
+  CHECK(merkle::digest("k", at(1), "a", true) != merkle::digest("k", at(1), "a", false));
+  CHECK(merkle::digest("k", {}, "a", true) == u128{});
+  CHECK(merkle::leaf_of("k") < merkle_leaves);
+}
