@@ -1,0 +1,240 @@
+// Bringing blocks home: fetching what should be here and is not; handing over what is here as a guest.
+#include <algorithm>
+
+#include "block/manager_impl.h"
+#include "block/block.pb.h"
+
+namespace grenier::block {
+
+namespace {
+constexpr double slow_rate = 250e3;      // bytes/s: below, a block should not cross the line twice
+constexpr double assumed_rate = 1.25e6;
+constexpr std::uint32_t patient_attempts = 5;  // for so many, a slow home that is still sending the block elsewhere is left alone
+constexpr std::uint32_t anybody_after = 2;
+constexpr nanoseconds retry_max = 1h, hand_over_max = 10min;
+}  // namespace
+
+// ------------------------------------------------------------------------------------------------- what is missing here
+
+// As that node measures its line to us; else as we have seen it.
+double manager::impl::rate_from(const node_id& n) const {
+  if (auto card = directory.find(n))
+    if (auto l = card->links.find(self); l != card->links.end() && l->second.send_rate > 0) return l->second.send_rate;
+  return endpoint.quality(n).receive_rate;
+}
+
+task<void> manager::impl::resync_loop() {
+  for (;;) {
+    auto due = co_await here.missing.next(16);
+    for (auto& t : due) here.missing.set_busy(t.hash, true);
+    for (auto& t : due) group.spawn("block resync one", resync_one(t, co_await resyncing.acquire()));
+  }
+}
+
+task<void> manager::impl::resync_one(todo t, semaphore::permit) {
+  auto done = co_await fetch_missing(t);
+  here.missing.set_busy(t.hash, false);
+  if (!done) {
+    here.last_error = "block " + t.hash.short_hex() + " is missing here: " + done.error().to_string();
+    later(here.missing, t, retry_max);
+    co_return;
+  }
+  told_of.erase(t.hash);
+  auto guard = co_await here.lock(t.hash, never);
+  auto at = co_await here.find(t.hash);
+  auto refs = co_await here.references_of(t.hash);
+  // A reference that came since then queued it anew: that entry stays.
+  if (!at || !refs || (!*at && (refs->live || here.guests.contains(t.hash)))) {
+    guard.release();
+    later(here.missing, t, retry_max);
+    co_return;
+  }
+  kv::batch b;
+  here.missing.remove(b, t.hash);
+  (void)co_await here.commit(std::move(b));
+}
+
+// Nothing more to do: it is here now, or is not wanted any more. Else why not.
+task<result<bool>> manager::impl::fetch_missing(const todo& t) {
+  CO_TRY(auto at, co_await here.find(t.hash));
+  if (at) co_return true;
+  bool guest = here.guests.contains(t.hash);
+  CO_TRY(auto refs, co_await here.references_of(t.hash));
+  if (!guest && (refs.live == 0 || !here.is_replica_of_any_version(t.hash))) co_return true;
+  if (!here.disks.has_room(block_size_default)) co_return fail(errc::no_space, "this home is full");
+  CO_TRY(auto sources, co_await sources_of(t));
+  error last(errc::unavailable, "no home that is up has it");
+  std::set<node_id> asked_nodes(sources.begin(), sources.end());
+  std::deque<node_id> queue(sources.begin(), sources.end());
+  while (!queue.empty()) {
+    node_id n = queue.front();
+    queue.pop_front();
+    // Alone, and with much time: hedging would send the same bytes over two lines.
+    auto a = co_await ask_for(n, t.hash, wire::priority::background, rt.now() + 5min);
+    if (a.found) {
+      shelf::incoming in{t.hash, std::move(a.block.form), std::nullopt, false};
+      CO_TRY_VOID(co_await here.store(std::move(in), rt.now() + 5min));
+      co_return true;
+    }
+    if (!a.answered) last = a.why;
+    for (const auto& g : a.guests)
+      if (g != self && !(g == t.origin && rate_from(g) > 0 && rate_from(g) < slow_rate) && directory.up(g) && asked_nodes.insert(g).second)
+        queue.push_back(g);
+  }
+  co_return fail(last);
+}
+
+// Whoever may have it and is up, the best line first.
+task<result<std::vector<node_id>>> manager::impl::sources_of(const todo& t) {
+  auto all = homes_of(t.hash);
+  CO_TRY(auto refs, co_await here.references_of(t.hash));
+  all.insert(all.end(), refs.guests.begin(), refs.guests.end());
+  if (auto at = told_of.find(t.hash); at != told_of.end()) all.insert(all.end(), at->second.begin(), at->second.end());
+  std::set<node_id> seen{self};
+  if (t.attempts >= anybody_after) {
+    auto more = other_members({all.begin(), all.end()});
+    all.insert(all.end(), more.begin(), more.end());
+  }
+  std::vector<std::pair<double, node_id>> scored;
+  for (const auto& n : all) {
+    if (!seen.insert(n).second || !directory.up(n) || !table.layout().find(n)) continue;
+    double rate = rate_from(n);
+    // The slow home that the block comes from is sending it to somebody just now, who will pass it on.
+    if (n == t.origin && rate > 0 && rate < slow_rate && t.attempts < patient_attempts) continue;
+    scored.emplace_back(std::chrono::duration<double>(directory.rtt(n)).count() + block_size_default / (rate > 0 ? rate : assumed_rate), n);
+  }
+  std::sort(scored.begin(), scored.end());
+  std::vector<node_id> out;
+  for (const auto& s : scored) out.push_back(s.second);
+  co_return out;
+}
+
+// ------------------------------------------------------------------------------------------------- what is here as a guest
+
+task<void> manager::impl::guest_loop() {
+  for (;;) {
+    auto due = co_await here.guests.next(200);
+    std::map<layout::replica_set, std::vector<todo>> by_homes;
+    for (auto& t : due) {
+      auto homes = table.layout().newest().replicas(table.partition_of(t.hash.view()));
+      std::sort(homes.begin(), homes.end());
+      by_homes[homes].push_back(t);
+    }
+    for (auto& [homes, some] : by_homes) co_await hand_over_some(homes, std::move(some));
+  }
+}
+
+task<manager::impl::home_answers> manager::impl::ask_homes(std::vector<block_hash> hashes, std::vector<node_id> homes, bool verify) {
+  home_answers out;
+  out.homes = homes.size();
+  out.have.resize(hashes.size());
+  out.want_nothing.resize(hashes.size());
+  pb::ItemsRequest q;
+  q.set_revision(table.layout().revision);
+  q.set_verify(verify);
+  for (const auto& h : hashes) q.add_items()->set_hash(h.str());
+  bytes head = q.SerializeAsString();
+  fan_out<result<wire::message>> answers(rt, group);
+  mono_time deadline = rt.now() + (verify ? nanoseconds(5min) : nanoseconds(30s));
+  for (std::size_t i = 0; i < homes.size(); ++i)
+    answers.start(i, call(homes[i], wire::method::block_guests, {head, nullptr}, wire::priority::background, deadline));
+  while (auto a = co_await answers.next(deadline)) {
+    pb::ItemsAnswer all;
+    if (!a->second || !all.ParseFromString(a->second->head) || static_cast<std::size_t>(all.items_size()) != hashes.size()) continue;
+    for (std::size_t i = 0; i < hashes.size(); ++i) {
+      const auto& item = all.items(static_cast<int>(i));
+      if (!item.home()) continue;
+      if (item.file() && item.live()) out.have[i].insert(homes[a->first]);
+      if (!item.live()) out.want_nothing[i].insert(homes[a->first]);
+    }
+  }
+  co_return out;
+}
+
+task<void> manager::impl::hand_over_some(layout::replica_set homes, std::vector<todo> some) {
+  if (std::find(homes.begin(), homes.end(), self) != homes.end()) {
+    kv::batch b;
+    for (const auto& t : some) here.guests.remove(b, t.hash);  // at home by now
+    (void)co_await here.commit(std::move(b));
+    co_return;
+  }
+  std::uint64_t revision = table.layout().revision;
+  bool settled = table.layout().phase == layout::phase::settled;
+  std::vector<block_hash> hashes;
+  for (const auto& t : some) hashes.push_back(t.hash);
+  auto first = co_await ask_homes(hashes, homes, false);
+  std::vector<todo> ready;
+  for (std::size_t i = 0; i < some.size(); ++i) {
+    auto p = table.partition_of(some[i].hash.view());
+    bool unwanted = settled && rt.wall_ms() > some[i].since_ms + static_cast<std::uint64_t>(opt.grace_period / 1ms) && table.layout().revision == revision &&
+                    layout::is_quorum(table.layout().current, p, first.want_nothing[i], {});
+    if (unwanted) co_await let_go(some[i], revision);
+    else if (first.have[i].size() == homes.size()) ready.push_back(some[i]);
+    else later(here.guests, some[i], hand_over_max);
+  }
+  if (ready.empty()) co_return;
+  // All say that they have it: now they look.
+  hashes.clear();
+  for (const auto& t : ready) hashes.push_back(t.hash);
+  auto second = co_await ask_homes(hashes, homes, true);
+  for (std::size_t i = 0; i < ready.size(); ++i) {
+    if (second.have[i].size() == homes.size()) co_await let_go(ready[i], revision);
+    else later(here.guests, ready[i], hand_over_max);
+  }
+}
+
+task<void> manager::impl::let_go(todo t, std::uint64_t revision) {
+  auto gone = co_await here.free(t.hash, [this, t, revision] { return guest_may_go(t, revision); }, rt.now() + 60s);
+  if (gone && *gone) recent.drop(t.hash);
+  else later(here.guests, t, hand_over_max);
+}
+
+// Under the lock: still a guest, nobody was told meanwhile that it is here, and the homes are those that were asked.
+task<result<bool>> manager::impl::guest_may_go(todo t, std::uint64_t revision) {
+  CO_TRY(auto now, co_await here.guests.find(t.hash));
+  co_return now && now->since_ms == t.since_ms && table.layout().revision == revision && !here.is_home(t.hash);
+}
+
+// ------------------------------------------------------------------------------------------------- a new layout
+
+task<void> manager::impl::layout_loop() {
+  for (;;) {
+    auto done = co_await look_for_guests();
+    if (!done) here.last_error = done.error().to_string();
+    co_await layout_changed.wait(rt.now() + 60s);
+  }
+}
+
+// Blocks whose home is elsewhere now are kept as guests until they were fetched.
+task<result<void>> manager::impl::look_for_guests() {
+  if (table.layout().partition_count() == 0) co_return result<void>();
+  std::uint64_t number = table.layout().newest().number;
+  bytes wanted;
+  append_u64(wanted, number);
+  CO_TRY(bytes seen, co_await here.setting("layout"));
+  if (seen == wanted) co_return result<void>();
+  for (block_hash after;;) {
+    CO_TRY(auto files, co_await here.files_from(after, 500));
+    if (files.empty()) break;
+    kv::batch b;
+    for (const auto& f : files) {
+      bool guest = here.guests.contains(f.first);
+      if (here.is_home(f.first) && guest) {
+        CO_TRY(auto refs, co_await here.references_of(f.first));
+        here.guests.remove(b, f.first);
+        if (refs.live == 0) here.garbage.add(b, {.hash = f.first, .due_ms = ms_from_now(opt.grace_period)});
+      } else if (!here.is_home(f.first) && !guest) {
+        here.guests.add(b, {.hash = f.first, .due_ms = ms_from_now(5s)});
+      }
+    }
+    if (!b.empty()) CO_TRY_VOID(co_await here.commit(std::move(b)));
+    after = files.back().first;
+    co_await sleep_for(rt, 20ms);
+  }
+  if (table.layout().newest().number != number) co_return result<void>();
+  kv::batch b;
+  here.set_setting(b, "layout", wanted);
+  co_return co_await here.commit(std::move(b));
+}
+
+}  // namespace grenier::block
