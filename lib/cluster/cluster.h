@@ -81,7 +81,7 @@ class directory {
   ~directory();
   directory(const directory&) = delete;
   void start();
-  task<void> stop();  // ends and joins its tasks
+  task<void> stop();  // ends and joins its tasks; REQUIRED before destruction once started
 
   // ----------------------------------------------------------------------------------------- this node
   node_id self() const noexcept;
