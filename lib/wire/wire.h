@@ -9,8 +9,10 @@
 //   Cancel    a cancelled or late call tells the other side to drop the work.
 //   Errors    unavailable (no connection, nothing sent), timed_out, cancelled; outcome_unknown when the connection broke after
 //             the request may have been executed; access_denied for a failed handshake; else what the handler returned.
-//   Limits    message to 16 MiB; frames of 8 KiB (4 KiB on lines under 1 Mbit/s); bytes handed to a socket are capped to
-//             50 ms of the measured rate; 32 handshakes at a time, 5 s each; queued bytes a peer are bounded (callers wait).
+//   Limits    message to 16 MiB; frames of 8 KiB (4 KiB on lines under 1 Mbit/s, 64 KiB above 100 Mbit/s or on an unmeasured
+//             line with a round trip under 2 ms); bytes handed to a socket are capped to the line's round trip and 50 ms more
+//             at the measured rate; 32 handshakes at a time, 5 s each; 1024 calls and 16 MiB of requests under way for each
+//             priority and peer (further callers wait).
 //   Not here  who the peers are and whether they live (cluster/); what calls mean (table/, block/ ...).
 //   Source    docs/design/0002-wire.md; key exchange in the style of Noise XX, secret mixed in as a pre-shared key.
 #pragma once
@@ -79,6 +81,7 @@ struct options {
   bytes cluster_key;                    // 32 bytes; empty: dials with an invite only
   cluster_id cluster;                   // checked in the handshake
   std::uint64_t send_limit = 0, receive_limit = 0;  // bytes/s over all peers; 0: none
+  std::uint16_t version = protocol_version, version_oldest = protocol_version_oldest;  // for tests of upgrades
 };
 
 class endpoint {
