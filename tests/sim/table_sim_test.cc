@@ -1,0 +1,329 @@
+// Replicated tables on homes in virtual time: what table/table.h promises, with homes that come, go and sleep.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include "sim/homes.h"
+
+using namespace grenier;
+using namespace grenier::sim;
+using namespace grenier::table;
+
+TEST_CASE("one home writes, reads, swaps, deletes and lists") {
+  homes h(1);
+  h.found();
+  REQUIRE(h.write(0, "a", "one", share("the body")));
+  auto r = h.read(0, "a", true);
+  REQUIRE(r);
+  CHECK(r->value.present);
+  CHECK(r->value.row == "one");
+  REQUIRE(r->value.body);
+  CHECK(*r->value.body == "the body");
+  CHECK(!h.read(0, "never")->value.present);
+  CHECK(!h.read(0, "never")->written);
+  CHECK(h.swap(0, "a", "other", "two").failed_with(errc::condition_failed));
+  CHECK(h.swap(0, "a", "one", "two"));
+  r = h.read(0, "a", true);
+  CHECK(r->value.row == "two");
+  CHECK(!r->value.body);
+  REQUIRE(h.write(0, "b", "three"));
+  REQUIRE(h.write(0, "d/1", "x"));
+  REQUIRE(h.write(0, "d/2", "y"));
+  REQUIRE(h.write_rows(0, {{homes::key("a"), {false, {}, nullptr}}}));
+  CHECK(!h.read(0, "a")->value.present);
+  auto l = h.list(0, {}, "/");
+  REQUIRE(l);
+  REQUIRE(l->entries.size() == 2);
+  CHECK(l->entries[0].key == "b");
+  CHECK(l->entries[0].projection == "three");
+  CHECK(l->entries[1].key == "d/");
+  CHECK(l->entries[1].is_prefix);
+  CHECK(!l->truncated);
+}
+
+TEST_CASE("a cluster grows from one home to three, and every home reads what was written before") {
+  homes h(2);
+  h.found();
+  for (int i = 0; i < 50; ++i) REQUIRE(h.write(0, "k" + std::to_string(i), "v" + std::to_string(i), i % 5 ? nullptr : share("b" + std::to_string(i))));
+  h.join();
+  REQUIRE(h.settled(2));
+  CHECK(h[0].tables.layout().current.copies() == 2);
+  for (int i = 0; i < 50; ++i) CHECK(h.holds(1, "k" + std::to_string(i)));
+  h.join();
+  REQUIRE(h.settled(3));
+  CHECK(h[0].tables.layout().current.copies() == 3);
+  for (int i = 0; i < 50; ++i) {
+    CHECK(h.holds(2, "k" + std::to_string(i)));
+    auto r = h.read(2, "k" + std::to_string(i), true);
+    REQUIRE(r);
+    CHECK(r->value.row == "v" + std::to_string(i));
+    CHECK((r->value.body != nullptr) == (i % 5 == 0));
+  }
+  auto l = h.list(1, "k1");
+  REQUIRE(l);
+  CHECK(l->entries.size() == 11);
+}
+
+TEST_CASE("three homes: a write and a read take one round trip, a compare-and-swap two") {
+  homes h(3);
+  h.grow(3);
+  h.w.set_all_lines({.delay = 25ms});
+  auto took = [&](auto&& fn) {
+    mono_time t = h.w.now();
+    fn();
+    return h.w.now() - t;
+  };
+  CHECK(took([&] { REQUIRE(h.write(0, "a", "1", share("body"))); }) < 60ms);
+  CHECK(took([&] { REQUIRE(h.read(0, "a", true)); }) < 60ms);
+  CHECK(took([&] { REQUIRE(h.swap(1, "a", "1", "2")); }) < 110ms);
+  CHECK(took([&] { REQUIRE(h.list(2)); }) < 60ms);
+  std::vector<write_item> many;
+  for (int i = 0; i < 1000; ++i) many.push_back({homes::key("m" + std::to_string(i)), {true, "x", nullptr}});
+  std::size_t ok = 0;
+  CHECK(took([&] {
+          auto r = h.write_rows(1, many);
+          REQUIRE(r);
+          for (auto& one : *r) ok += one.has_value();
+        }) < 60ms);
+  CHECK(ok == 1000);
+  CHECK(h.read(2, "a")->value.row == "2");
+  auto l = h.list(0, "m", {}, {}, 100);
+  REQUIRE(l);
+  CHECK(l->entries.size() == 100);
+  CHECK(l->truncated);
+  std::size_t seen = 100;
+  while (l->truncated) {
+    l = h.list(0, "m", {}, l->next, 300);
+    REQUIRE(l);
+    seen += l->entries.size();
+  }
+  CHECK(seen == 1000);
+}
+
+TEST_CASE("one home of three dead: everything works; it wakes up and is told what it missed") {
+  homes h(4);
+  h.grow(3);
+  REQUIRE(h.write(0, "before", "1"));
+  h.crash(2);
+  h.w.run_for(5s);
+  REQUIRE(h.write(0, "during", "2", share("with a body")));
+  REQUIRE(h.swap(1, "before", "1", "3"));
+  CHECK(h.read(1, "during")->value.row == "2");
+  CHECK(h.list(1)->entries.size() == 2);
+  CHECK(!h.holds(2, "during"));
+  h.w.run_for(1s);
+  CHECK(h[0].tables.status().hints + h[1].tables.status().hints >= 2);
+  h.again(2);
+  CHECK(h.w.run_until([&] { return h.holds(2, "during") && h[0].tables.status().hints + h[1].tables.status().hints == 0; }, 30s));
+  CHECK(h.read(2, "before")->value.row == "3");
+}
+
+TEST_CASE("two of three dark: refused within two seconds, and nothing is lost") {
+  homes h(5);
+  h.grow(3);
+  REQUIRE(h.write(0, "a", "1"));
+  h.crash(1);
+  h.crash(2);
+  h.w.run_for(5s);
+  mono_time t = h.w.now();
+  CHECK(h.write(0, "a", "2").failed_with(errc::unavailable));
+  CHECK(h.w.now() - t < 2s);
+  h.again(1);
+  h.w.run_for(5s);
+  REQUIRE(h.write(0, "a", "3"));
+  CHECK(h.read(1, "a")->value.row == "3");
+}
+
+TEST_CASE("two homes: both are waited for; the first goes on alone, the second does not") {
+  homes h(6);
+  h.grow(2);
+  const auto& v = h[0].tables.layout().current;
+  const std::size_t casting = v.find(v.casting)->node == home_id(0) ? 0 : 1, other = 1 - casting;
+  REQUIRE(h.write(other, "a", "1"));
+  CHECK(h.holds(casting, "a"));
+  CHECK(h.holds(other, "a"));
+  h.crash(other);
+  h.w.run_for(5s);
+  REQUIRE(h.write(casting, "a", "2"));
+  h.again(other);
+  h.w.run_for(20s);
+  CHECK(h.read(other, "a")->value.row == "2");
+  h.crash(casting);
+  h.w.run_for(5s);
+  CHECK(h.write(other, "a", "3").failed_with(errc::unavailable));
+}
+
+TEST_CASE("anti-entropy finds what no hint tells of") {
+  homes h(7);
+  h.grow(3);
+  for (int i = 0; i < 20; ++i) REQUIRE(h.write(0, "k" + std::to_string(i), "v"));
+  h.crash(2);
+  h.w.run_for(5s);
+  for (int i = 10; i < 40; ++i) REQUIRE(h.write(0, "k" + std::to_string(i), "w", share("b")));
+  h.w.run_for(1s);
+  // The homes that hold the hints lose them.
+  for (std::size_t i = 0; i < 2; ++i) {
+    h.crash(i);
+    auto& hints = const_cast<std::map<bytes, bytes>&>(h.w.at(i).kv_disk.content(kv::family::hint));
+    hints.clear();
+  }
+  for (std::size_t i = 0; i < 3; ++i) h.again(i);
+  CHECK(h.w.run_until([&] {
+    for (int i = 0; i < 40; ++i)
+      if (!h.holds(2, "k" + std::to_string(i))) return false;
+    return true;
+  }, 120s));
+  h.w.run_for(60s);
+  CHECK(h.w.at(0).kv_disk.content(kv::family::merkle) == h.w.at(2).kv_disk.content(kv::family::merkle));
+  CHECK(h.w.at(0).kv_disk.content(kv::family::body) == h.w.at(2).kv_disk.content(kv::family::body));
+}
+
+TEST_CASE("merge rows are joined wherever they arrive") {
+  homes h(8);
+  h.grow(3);
+  auto merge = [&](std::size_t i, const bytes& k, const bytes& v) {
+    return *h.w.await(h.w.at(i), h[i].tables.merge({{{table_id::reference, "hash", k}, {true, v, nullptr}}}, h.soon()));
+  };
+  REQUIRE(merge(0, "x", "1"));
+  REQUIRE(merge(1, "x", "3"));
+  REQUIRE(merge(2, "x", "2"));
+  h.w.run_for(1s);
+  for (std::size_t i = 0; i < 3; ++i) {
+    auto all = *h.w.await(h.w.at(i), h[i].tables.scan_here(table_id::reference, "hash"));
+    REQUIRE(all);
+    REQUIRE(all->size() == 1);
+    CHECK((*all)[0].second == "3");
+  }
+}
+
+TEST_CASE("small tables are held by everyone; a request judged by an old row is refused and told the new one") {
+  homes h(9);
+  h.grow(3);
+  const row_key bucket{table_id::bucket, "b1", {}};
+  REQUIRE(*h.w.await(h.w.at(0), h[0].tables.write({{bucket, {true, "open", nullptr}}}, h.soon())));
+  h.w.run_for(1s);
+  for (std::size_t i = 0; i < 3; ++i) {
+    auto c = *h.w.await(h.w.at(i), h[i].tables.find_copy(table_id::bucket, "b1", h.w.now() + 5s));
+    REQUIRE(c);
+    CHECK(c->value.row == "open");
+    CHECK(h[i].tables.all_copies(table_id::bucket).size() == 1);
+  }
+  auto old = *h.w.await(h.w.at(2), h[2].tables.find_copy(table_id::bucket, "b1", h.w.now() + 5s));
+  // Home 2 does not hear of the change.
+  h.w.partition({2});
+  h.w.run_for(4s);
+  REQUIRE(*h.w.await(h.w.at(0), h[0].tables.write({{bucket, {true, "closed", nullptr}}}, h.soon())));
+  h.w.heal();
+  h.w.run_until([&] { return h[2].peers.up(home_id(0)) && h[2].peers.up(home_id(1)); }, 10s);
+  auto o = h.soon();
+  o.fence = fence{table_id::bucket, "b1", old->written};
+  auto r = *h.w.await(h.w.at(2), h[2].tables.write({{homes::key("judged"), {true, "x", nullptr}}}, std::move(o)));
+  REQUIRE(r);
+  CHECK(!(*r)[0]);
+  auto now = *h.w.await(h.w.at(2), h[2].tables.find_copy(table_id::bucket, "b1", h.w.now() + 5s));
+  CHECK(now->value.row == "closed");
+  REQUIRE(*h.w.await(h.w.at(0), h[0].tables.publish(table_id::bucket, "b1", 7, h.w.now() + 5s)));
+}
+
+TEST_CASE("contenders take turns: of many compare-and-swaps on one row, each counts once") {
+  homes h(10);
+  h.grow(3);
+  struct local {
+    static task<void> count(homes& all, std::size_t i, int times, int& done) {
+      for (int n = 0; n < times; ++n) {
+        judge add = [](const row& now) -> result<row_value> {
+          return row_value{true, std::to_string((now.value.present ? std::stoi(now.value.row) : 0) + 1), nullptr};
+        };
+        op_options o;
+        o.deadline = all.w.now() + 60s;
+        auto r = co_await all[i].tables.compare_and_swap(homes::key("counter"), std::move(add), std::move(o));
+        if (r) ++done;
+      }
+    }
+  };
+  int done = 0;
+  for (std::size_t i = 0; i < 3; ++i) h.w.at(i).root().spawn("count", local::count(h, i, 10, done));
+  h.w.run_for(120s);
+  auto r = h.read(0, "counter");
+  REQUIRE(r);
+  CHECK(done >= 20);
+  CHECK(std::stoi(r->value.row) >= done);
+  if (done == 30) CHECK(r->value.row == "30");
+}
+
+TEST_CASE("messages are lost: what is acknowledged is there") {
+  homes h(11);
+  h.grow(3);
+  h.hub.lose = 0.1;
+  std::map<bytes, bytes> acknowledged;
+  for (int i = 0; i < 60; ++i) {
+    bytes k = "k" + std::to_string(i % 20), v = "v" + std::to_string(i);
+    auto r = h.write(static_cast<std::size_t>(i % 3), k, v, nullptr, 30s);
+    if (r) acknowledged[k] = v;
+    else acknowledged.erase(k);
+  }
+  h.hub.lose = 0;
+  CHECK(acknowledged.size() > 10);
+  for (auto& [k, v] : acknowledged) {
+    auto r = h.read(1, k);
+    REQUIRE(r);
+    CHECK(r->value.row == v);
+  }
+}
+
+TEST_CASE("writes go on while homes join, and nothing acknowledged is lost; one seed, one trace") {
+  auto play = [](std::uint64_t seed) {
+    homes h(seed);
+    h.found();
+    struct local {
+      static task<void> writer(homes& all, std::map<bytes, bytes>& done, bool& stop) {
+        for (int i = 0; !stop; ++i) {
+          bytes k = "w" + std::to_string(i % 100), v = std::to_string(i);
+          op_options o;
+          o.deadline = all.w.now() + 10s;
+          auto r = co_await all[0].tables.write({{homes::key(k), {true, v, nullptr}}}, std::move(o));
+          if (r && (*r)[0]) done[k] = v;
+          else done.erase(k);
+          co_await sleep_for(all.w.at(0).rt(), 20ms);
+        }
+      }
+    };
+    std::map<bytes, bytes> done;
+    bool stop = false;
+    h.w.at(0).root().spawn("writer", local::writer(h, done, stop));
+    for (std::size_t n = 2; n <= 5; ++n) {
+      h.join();
+      CHECK(h.settled(n, 120s));
+    }
+    stop = true;
+    h.w.run_for(12s);
+    CHECK(done.size() > 50);
+    for (auto& [k, v] : done)
+      for (std::size_t i : {0, 3}) {
+        auto r = h.read(i, k);
+        REQUIRE(r);
+        CHECK(r->value.row == v);
+      }
+    return h.w.trace();
+  };
+  CHECK(play(12) == play(12));
+}
+
+TEST_CASE("a home is taken out; what it held is elsewhere, and it is refused") {
+  homes h(13);
+  h.grow(4);
+  for (int i = 0; i < 30; ++i) REQUIRE(h.write(0, "k" + std::to_string(i), "v"));
+  h.crash(3);
+  h.w.run_for(5s);
+  auto edit = [](const layout::state& now) -> result<std::vector<layout::member>> {
+    auto all = now.current.members;
+    std::erase_if(all, [](const layout::member& m) { return m.node == home_id(3); });
+    return all;
+  };
+  REQUIRE(*h.w.await(h.w.at(0), h[0].tables.change_members(edit, {home_id(3)}, h.w.now() + 20s)));
+  CHECK(h.settled(3, 120s));
+  for (int i = 0; i < 30; ++i) {
+    auto r = h.read(1, "k" + std::to_string(i));
+    REQUIRE(r);
+    CHECK(r->value.row == "v");
+  }
+}
