@@ -80,7 +80,7 @@ task<run::answer> run::upload_part_copy() {
     S3_CO_TRY_VOID(check_copy_range(*range));
     copy.range = std::string(*range);
   }
-  auto done = co_await core_.store.upload_part_copy(call(core_.rt.now() + 1h), std::move(copy));
+  auto done = co_await core_.store.upload_part_copy(call(core_.rt.now() + 10min), std::move(copy));
   if (!done) co_return copy_failure(done.error());
   co_return xml_reply(copy_document("CopyPartResult", *done));
 }

@@ -7,16 +7,8 @@ namespace grenier::s3 {
 
 namespace {
 
-// A marker that is a common prefix stands for everything below it. No key holds the byte 0xff, so this sorts after all of them.
-std::string after_marker(const page& p, std::string_view marker) {
-  std::string out(marker);
-  if (p.delimiter.empty() || !marker.starts_with(p.prefix)) return out;
-  auto at = marker.find(p.delimiter, p.prefix.size());
-  if (at != marker.npos && at + p.delimiter.size() == marker.size()) out += '\xff';
-  return out;
-}
-
-// What a client may give back as a marker: the last key or common prefix that it was shown.
+// What a client may give back as a marker: the last key or common prefix that it was shown. (A marker that is a common prefix
+// stands for all below it.)
 std::string last_shown(const store::list_result& r) {
   std::string last;
   if (!r.items.empty()) last = r.items.back().key;
@@ -79,7 +71,7 @@ void run::write_prefixes(xml_writer& x, const page& p, const std::vector<std::st
 task<run::answer> run::list_objects() {
   S3_CO_TRY(page p, read_page("max-keys"));
   std::string marker(query("marker").value_or(""));
-  S3_CO_TRY(auto listed, co_await list_page(p, after_marker(p, marker)));
+  S3_CO_TRY(auto listed, co_await list_page(p, marker));
 
   xml_writer x("ListBucketResult");
   x.text("Name", target_.bucket);
@@ -102,7 +94,7 @@ task<run::answer> run::list_objects() {
 task<run::answer> run::list_objects_v2() {
   S3_CO_TRY(page p, read_page("max-keys"));
   auto token = query("continuation-token"), start_after = query("start-after");
-  std::string from = after_marker(p, start_after.value_or(""));
+  std::string from(start_after.value_or(""));
   if (token && !token->empty()) {
     S3_CO_TRY(from, from_token(*token));
   }
@@ -132,7 +124,7 @@ task<run::answer> run::list_objects_v2() {
 task<run::answer> run::list_object_versions() {
   S3_CO_TRY(page p, read_page("max-keys"));
   std::string marker(query("key-marker").value_or(""));
-  S3_CO_TRY(auto listed, co_await list_page(p, after_marker(p, marker)));
+  S3_CO_TRY(auto listed, co_await list_page(p, marker));
 
   xml_writer x("ListVersionsResult");
   x.text("Name", target_.bucket);

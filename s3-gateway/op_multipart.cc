@@ -65,13 +65,13 @@ task<run::answer> run::create_upload() {
   S3_CO_TRY(given_checksums given, read_checksums(request_.headers));
   put.compute = given.compute;
   auto type = request_.headers.get("x-amz-checksum-type");
-  bool composite = false;
   if (put.compute) {
-    S3_CO_TRY(composite, is_composite(*put.compute, type));
+    S3_CO_TRY(put.composite, is_composite(*put.compute, type));
   } else if (!type.empty()) {
     co_return refuse(code::invalid_request, "x-amz-checksum-type needs x-amz-checksum-algorithm.");
   }
   auto kind = put.compute;
+  bool composite = put.composite;
   S3_CO_TRY(upload_id upload, co_await core_.store.create_upload(call(soon()), std::move(put)));
 
   xml_writer x("InitiateMultipartUploadResult");
@@ -97,7 +97,7 @@ task<run::answer> run::upload_part() {
   S3_CO_TRY(auto body, open_body(given, put_size_max, true));
   part.checksums = given.values;
   if (signature_) part.content_sha256 = signature_->content_sha256;
-  auto done = co_await core_.store.upload_part(call(after_body(body->size())), std::move(part), *body);
+  auto done = co_await core_.store.upload_part(call(for_body()), std::move(part), *body);
   if (!done) {
     if (body->failed()) co_return std::unexpected<failure>(*body->failed());
     co_return std::unexpected<failure>(failure(done.error()));

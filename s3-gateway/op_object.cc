@@ -40,9 +40,9 @@ outcome<void> run::override_headers(http::headers& h) const {
 
 outcome<http::response> run::object_response(const store::get_result& g, const store::get_request& asked) const {
   http::response r;
-  r.status = g.partial ? 206 : 200;
+  r.status = g.not_modified ? 304 : g.partial && g.length > 0 ? 206 : 200;
   add_object_headers(r.headers, g.meta);
-  if (g.partial && g.length > 0)
+  if (r.status == 206)
     r.headers.add("Content-Range", "bytes " + std::to_string(g.first) + "-" + std::to_string(g.first + g.length - 1) + "/" +
                                        std::to_string(g.meta.size));
   if (asked.part_number && g.parts > 0) r.headers.add("x-amz-mp-parts-count", std::to_string(g.parts));
@@ -56,7 +56,7 @@ outcome<http::response> run::object_response(const store::get_result& g, const s
 task<run::answer> run::get_object() {
   S3_CO_TRY(store::get_request asked, read_get());
   bool head = asked.head;
-  auto found = co_await core_.store.get(call(head ? soon() : after_body(std::nullopt)), asked);
+  auto found = co_await core_.store.get(call(soon()), asked);
   if (!found) {
     errc e = found.error().code;
     if (asked.part_number && (e == errc::invalid_range || e == errc::invalid_part))
@@ -64,6 +64,7 @@ task<run::answer> run::get_object() {
     co_return std::unexpected<failure>(failure(found.error()));
   }
   S3_CO_TRY(http::response r, object_response(*found, asked));
+  if (found->not_modified) co_return reply{std::move(r)};
   if (head) {
     r.headers.add("Content-Length", std::to_string(found->length));
     co_return reply{std::move(r)};
@@ -101,7 +102,7 @@ task<run::answer> run::put_object() {
   put.when.if_unmodified_since_ms.reset();
 
   bool conditional = put.when.if_match.has_value();
-  auto done = co_await core_.store.put(call(after_body(body->size())), std::move(put), *body);
+  auto done = co_await core_.store.put(call(for_body()), std::move(put), *body);
   if (!done) {
     if (body->failed()) co_return std::unexpected<failure>(*body->failed());
     // A match with what is not there.

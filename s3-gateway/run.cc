@@ -37,9 +37,7 @@ task<void> run::execute() {
   } else {
     http::response r = a ? std::move(a->response) : error_response(a.error(), request_.path, id_);
     if (!a && request_.method == "HEAD") r.body.clear();
-    if (!a && r.status == 304)
-      if (auto etag = request_.headers.get("if-none-match"); etag.size() > 2 && etag.front() == '"' && etag.find('"', 1) == etag.size() - 1)
-        r.headers.add("ETag", std::string(etag));  // the one that matched
+    if (!a && r.status == 304 && !a.error().message.empty()) r.headers.add("ETag", quoted_etag(a.error().message));
     stamp(r);
     auto sent = co_await exchange_.send(std::move(r));
     if (!sent && !exchange_.answered()) exchange_.abort();
@@ -145,12 +143,6 @@ task<run::answer> run::dispatch_object() {
     case operation::list_parts: co_return co_await list_parts();
     default: co_return refuse(code::not_implemented);
   }
-}
-
-mono_time run::after_body(std::optional<std::uint64_t> size) const {
-  std::uint64_t n = std::min(size.value_or(put_size_max), std::uint64_t(5) << 40);
-  if (n <= (1 << 20)) return core_.rt.now() + 2min;  // half a minute over the slowest line
-  return core_.rt.now() + 1h + seconds(n / (16 << 10));
 }
 
 // ------------------------------------------------------------------------------------------------- bodies

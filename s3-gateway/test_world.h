@@ -137,7 +137,12 @@ class fake_store final : public backend {
     if (!objects.contains(r.key)) co_return fail(errc::no_such_key);
     const fake_object& o = objects[r.key];
     if (r.when.if_match && *r.when.if_match != quoted_etag(o.meta.etag)) co_return fail(errc::condition_failed);
-    if (r.when.if_none_match && *r.when.if_none_match == quoted_etag(o.meta.etag)) co_return fail(errc::not_modified);
+    if (r.when.if_none_match && *r.when.if_none_match == quoted_etag(o.meta.etag)) {
+      store::get_result g;
+      g.meta = o.meta;
+      g.not_modified = true;
+      co_return g;
+    }
     store::get_result g;
     g.meta = o.meta;
     g.length = o.body.size();
@@ -184,8 +189,8 @@ class fake_store final : public backend {
       if (!k.starts_with(r.prefix) || (!r.start_after.empty() && k <= r.start_after)) continue;
       auto at = r.delimiter.empty() ? k.npos : k.find(r.delimiter, r.prefix.size());
       std::string common = at == k.npos ? "" : k.substr(0, at + r.delimiter.size());
+      if (!common.empty() && r.start_after.starts_with(common)) continue;  // it was shown
       if (!common.empty() && !l.prefixes.empty() && l.prefixes.back() == common) {
-        l.last = common + "\xff";
         continue;
       }
       if (l.items.size() + l.prefixes.size() == r.entries_max) {
@@ -197,7 +202,7 @@ class fake_store final : public backend {
         l.last = k;
       } else {
         l.prefixes.push_back(common);
-        l.last = common + "\xff";
+        l.last = common;
       }
     }
     co_return l;
