@@ -92,6 +92,7 @@ task<result<void>> manager::impl::run_put(std::shared_ptr<put_state> s, mono_tim
       if (!directory.up(n)) dark.insert(n);
     s->plan.set_dark(std::move(dark));
     if (s->plan.durable()) co_return result<void>();
+    if (rt.now() >= deadline) co_return fail(errc::timed_out, "storing block " + s->ref.hash.short_hex());
     start_sends(s, false, deadline);
     if (s->plan.hopeless())
       co_return fail(s->full && s->plan.wants_bytes() ? errc::no_space : errc::unavailable,

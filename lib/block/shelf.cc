@@ -176,16 +176,21 @@ task<void> shelf::report_damage(block_hash h, location at, error why) {
   if (why == errc::corrupt) (void)co_await disks.remove(h, at);
 }
 
+std::unexpected<error> shelf::absent(const block_hash& h) const {
+  if (damaged_.contains(h)) return fail(errc::corrupt, "block " + h.short_hex() + " was damaged here");
+  return fail(errc::not_found, "block " + h.short_hex() + " is not here");
+}
+
 task<result<block_bytes>> shelf::read(block_hash h, mono_time deadline) {
   CO_TRY(auto at, co_await find(h));
-  if (!at) co_return fail(errc::not_found, "block " + h.short_hex() + " is not here");
+  if (!at) co_return absent(h);
   auto r = co_await open(h, *at);
   if (r) co_return r;
   // It may have been freed or replaced meanwhile: what is said of damage is said under the lock.
   auto guard = co_await lock(h, deadline);
   if (!guard) co_return fail(errc::timed_out, "waiting for block " + h.short_hex());
   CO_TRY(at, co_await find(h));
-  if (!at) co_return fail(errc::not_found, "block " + h.short_hex() + " is not here");
+  if (!at) co_return absent(h);
   co_return co_await open_or_report(h, *at);
 }
 
@@ -259,6 +264,7 @@ task<result<bool>> shelf::free(block_hash h, std::move_only_function<task<result
   guests.remove(b, h);
   garbage.remove(b, h);
   missing.remove(b, h);
+  damaged_.erase(h);
   // The row first: a file without a row is found by the sweep, a row without its file would be damage.
   CO_TRY_VOID(co_await kv_.commit(std::move(b)));
   if (!at) co_return true;

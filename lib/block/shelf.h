@@ -90,6 +90,7 @@ class shelf {
   task<result<void>> commit_with(const block_hash&, kv::batch, std::optional<table::write_item>);
   task<result<block_bytes>> open(block_hash, location);
   task<result<block_bytes>> open_or_report(block_hash, location);
+  std::unexpected<error> absent(const block_hash&) const;
   task<void> report_damage(block_hash, location, error);
   void on_reference(const table::change&, kv::batch&);
 
