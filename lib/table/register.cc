@@ -237,7 +237,7 @@ operation operation::write(std::shared_ptr<const terms> t, register_value v) {
 
 operation operation::compare_and_swap(std::shared_ptr<const terms> t, register_judge j) {
   operation o(kind::swap, std::move(t));
-  o.judge_ = std::move(j);
+  o.judge_ = std::make_shared<register_judge>(std::move(j));
   return o;
 }
 
@@ -279,7 +279,7 @@ action operation::on_silent(std::uint32_t round, std::size_t replica, delivery d
   if (ended() || replica >= 32) return wait;
   if (d == delivery::none)
     for (auto& t : traces_)
-      if (t.round == round && !(t.yes & bit(replica))) t.never |= bit(replica);
+      if (t.round == round) (left_out(&mutations::undelivered_is_never) ? t.never : t.unsent) |= bit(replica);
   if (round != round_ || phase_ == phase::pausing || (yes_ | no_ | silent_) & bit(replica)) return wait;
   silent_ |= bit(replica) & terms_->replicas;
   return decide();
@@ -366,7 +366,7 @@ action operation::establish(const said& s) {
 }
 
 action operation::judge_and_accept(const ballot& at, const ballot& written, const register_value& current) {
-  auto r = judge_(written, current);
+  auto r = (*judge_)(written, current);
   if (r) return accept_new(at, std::move(*r));
   outcome_.refusal = std::move(r).error();
   return end(outcome::kind::refused, written, current);
@@ -382,7 +382,7 @@ action operation::end(outcome::kind k, const ballot& written, register_value v) 
 
 // Unavailable only if every accept of ours, wherever it was sent, is known never to be taken.
 action operation::end_without() {
-  const bool nothing = std::all_of(traces_.begin(), traces_.end(), [](const trace& t) { return !t.yes && !(t.to & ~t.never); });
+  const bool nothing = std::all_of(traces_.begin(), traces_.end(), [](const trace& t) { return t.stillborn(); });
   return end(nothing ? outcome::kind::unavailable : outcome::kind::unknown);
 }
 
@@ -469,6 +469,7 @@ std::optional<action> operation::end_if_chosen() {
 // Of all that this operation sent: can nobody ever have seen it on a quorum? An answer that remembers everything since the first
 // accept shows each ballot at which somebody else may have brought it along.
 bool operation::never_chosen() const {
+  if (std::all_of(traces_.begin(), traces_.end(), [](const trace& t) { return t.stillborn(); })) return true;
   replica_mask known = 0;
   for (const auto& s : said_)
     if (remembers(s.answer)) known |= bit(s.who);

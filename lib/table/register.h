@@ -34,6 +34,7 @@ struct mutations {
   bool forgotten_is_never = false;      // who forgot its recent accepts counts as never having accepted
   bool count_twice = false;             // a replica's repeated answer counts again
   bool quorum_of_one = false;           // one replica is enough
+  bool undelivered_is_never = false;    // whom an accept did not reach counts as never having it from anybody
 };
 
 // ---------------------------------------------------------------------------------------------- ballots
@@ -132,7 +133,7 @@ struct terms {
 terms majority_of(std::size_t n);
 
 enum class request : std::uint8_t { read, prepare, accept };
-enum class delivery : std::uint8_t { unsure, none };  // none: the request certainly did nothing and never will
+enum class delivery : std::uint8_t { unsure, none };  // none: this request certainly did nothing and never will
 
 struct action {
   enum class kind : std::uint8_t { wait, send, pause, end } what = kind::wait;
@@ -181,10 +182,12 @@ class operation {
   bool ended() const noexcept { return phase_ == phase::ended; }
   const outcome& result() const noexcept { return outcome_; }
   outcome take() && { return std::move(outcome_); }
+  std::uint32_t round() const noexcept { return round_; }
   // Round trips begun so far.
   unsigned rounds() const noexcept { return rounds_; }
 
  private:
+  friend struct register_inspector;  // of the tests: tells equal states
   enum class kind : std::uint8_t { read, write, swap };
   enum class phase : std::uint8_t { idle, reading, writing_back, first_accept, preparing, establishing, finishing, pausing, ended };
   struct attempt {
@@ -198,6 +201,8 @@ class operation {
     replica_mask to = 0;      // to whom we sent it
     replica_mask yes = 0;     // accepted it: a fact, for ever
     replica_mask never = 0;   // did not and never will: likewise
+    replica_mask unsent = 0;  // did not get it from us; from somebody else it may, if anybody did
+    bool stillborn() const { return !yes && !(to & ~(never | unsent)); }
   };
   struct said {
     std::size_t who;
@@ -237,7 +242,7 @@ class operation {
   phase phase_ = phase::idle;
   std::shared_ptr<const terms> terms_;
   std::vector<std::shared_ptr<const terms>> former_;  // in which accepts of ours were sent
-  register_judge judge_;
+  std::shared_ptr<register_judge> judge_;  // shared by copies: it is pure
   register_value wanted_;         // what a write writes
   std::vector<attempt> attempts_;
   std::vector<trace> traces_;
