@@ -34,21 +34,27 @@ bytes gossip_of(std::vector<bytes> cards) {
 
 }  // namespace
 
-TEST_CASE("what one of ten announces is known by all within ten rounds, also without heartbeats to carry it") {
-  options o;
-  o.heartbeat_every = 500ms;
-  village v(10, 3, o);
-  v.n.run_for(10s);
-  for (int i = 0; i < 20; ++i) {
-    CHECK(v[static_cast<std::size_t>(i % 10)].announce_number("synced", static_cast<std::uint64_t>(i + 1)));
-    int rounds = 0;
-    auto all = [&] {
-      for (std::size_t k = 0; k < 10; ++k)
-        if (v[k].announced_number(v.id(static_cast<std::size_t>(i % 10)), "synced") != static_cast<std::uint64_t>(i + 1)) return false;
-      return true;
-    };
-    while (!all() && rounds < 20) v.n.run_for(1s), ++rounds;
-    CHECK(rounds <= 2);
+TEST_CASE("what one of ten announces is known by all within ten rounds, also where homes cannot reach each other") {
+  for (bool natted : {false, true}) {
+    village v(10, 3);
+    if (natted)  // only two can be dialled: most hear of each other through these
+      for (std::size_t i = 2; i < 10; ++i) v.boxes[i]->ep.natted = true;
+    v.n.run_for(20s);
+    int rounds_most = 0;
+    for (std::size_t i = 0; i < 30; ++i) {
+      const auto from = i % 10;
+      CHECK(v[from].announce_number("synced", i + 1));
+      int rounds = 0;
+      auto all = [&] {
+        for (std::size_t k = 0; k < 10; ++k)
+          if (v[k].announced_number(v.id(from), "synced") != i + 1) return false;
+        return true;
+      };
+      while (!all() && rounds < 20) v.n.run_for(1s), ++rounds;
+      CHECK(rounds < 10);
+      rounds_most = std::max(rounds_most, rounds);
+    }
+    MESSAGE("at most " << rounds_most << " rounds");
   }
 }
 
