@@ -29,7 +29,10 @@ error to_error(boost::system::error_code ec, const std::string& what) {
   return {errc::unavailable, what + ": " + ec.message()};
 }
 
+// IPv4 through a dual-stack listener is named as what it is.
 std::string name_of(const tcp::endpoint& e) {
+  if (e.address().is_v6() && e.address().to_v6().is_v4_mapped())
+    return asio::ip::make_address_v4(asio::ip::v4_mapped, e.address().to_v6()).to_string() + ":" + std::to_string(e.port());
   std::string a = e.address().to_string();
   return (e.address().is_v6() ? "[" + a + "]" : a) + ":" + std::to_string(e.port());
 }
