@@ -76,6 +76,7 @@ struct put_request {
   std::optional<bytes> content_sha256;          // 32 bytes: what the client signed
   std::vector<checksum> checksums;              // to be checked and kept
   std::optional<crypto::hash_kind> compute;     // checksum to compute and keep even if none came
+  bool composite = false;                       // create_upload: the whole's checksum is of the parts' (SHA-1, SHA-256: always)
   conditions when;
 };
 struct put_result {
