@@ -68,7 +68,7 @@ std::shared_ptr<coordinator::view> coordinator::look(layout::partition p, const 
   if (before) v->replicas = before->replicas;
   for (const auto& n : v->layout->all_replicas(p))
     if (std::find(v->replicas.begin(), v->replicas.end(), n) == v->replicas.end() && v->replicas.size() < 32) v->replicas.push_back(n);
-  v->counts.resize(v->replicas.size());
+  v->counts.resize(v->replicas.size(), 3);  // until they say otherwise
   return v;
 }
 

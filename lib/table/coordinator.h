@@ -38,7 +38,7 @@ class coordinator {
     std::shared_ptr<const layout::state> layout;
     layout::partition p = 0;
     std::vector<node_id> replicas;
-    std::vector<std::uint32_t> counts;  // in which versions each said that it counts for reading
+    std::vector<std::uint32_t> counts;  // in which versions each counts for reading, so far as it said
     std::set<node_id> of(replica_mask) const;
     std::set<node_id> dark() const;
     bool quorum(replica_mask) const;

@@ -158,6 +158,7 @@ struct homes {
     o.with_body = body;
     auto r = w.await(w.at(i), at[i]->tables.read(key(k), std::move(o)));
     if (!r) return fail(errc::internal, "did not end");
+    if (!*r) std::fprintf(stderr, "reading %s at %zu: %s\n", k.c_str(), i, r->error().to_string().c_str());
     return std::move(*r);
   }
   result<table::row> swap(std::size_t i, const bytes& k, std::optional<bytes> expected, const bytes& v) {

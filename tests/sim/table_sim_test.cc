@@ -276,7 +276,8 @@ TEST_CASE("writes go on while homes join, and nothing acknowledged is lost; one 
     h.found();
     struct local {
       static task<void> writer(homes& all, std::map<bytes, bytes>& done, bool& stop) {
-        for (int i = 0; !stop; ++i) {
+        for (int i = 0;; ++i) {
+          if (stop) co_return;
           bytes k = "w" + std::to_string(i % 100), v = std::to_string(i);
           op_options o;
           o.deadline = all.w.now() + 10s;
