@@ -40,9 +40,19 @@ outcome<void> check_copy_range(std::string_view range) {
 
 }  // namespace
 
+// What is to be copied, and that its bucket is whose the client thinks it is. May it be read? The store judges.
+task<outcome<copy_source>> run::find_source() {
+  S3_CO_TRY(copy_source from, read_copy_source(request_.headers));
+  auto owner = request_.headers.find("x-amz-source-expected-bucket-owner");
+  if (!owner) co_return from;
+  S3_CO_TRY(store::bucket b, co_await core_.store.find_bucket(from.bucket, soon()));
+  if (*owner != b.owner_id) co_return refuse(code::access_denied, "The source's bucket is not that owner's.");
+  co_return from;
+}
+
 task<run::answer> run::copy_object() {
   store::copy_request copy;
-  S3_CO_TRY(copy_source from, read_copy_source(request_.headers));
+  S3_CO_TRY(copy_source from, co_await find_source());
   copy.from_bucket = from.bucket;
   copy.from_key = from.key;
   copy.from_when = read_conditions(request_.headers, "x-amz-copy-source-");
@@ -70,7 +80,7 @@ task<run::answer> run::upload_part_copy() {
   store::upload_part_copy_request copy;
   S3_CO_TRY(copy.number, read_part_number());
   S3_CO_TRY(copy.upload, read_upload_id());
-  S3_CO_TRY(copy_source from, read_copy_source(request_.headers));
+  S3_CO_TRY(copy_source from, co_await find_source());
   copy.bucket = target_.bucket;
   copy.key = target_.key;
   copy.from_bucket = from.bucket;

@@ -172,6 +172,8 @@ TEST_CASE_FIXTURE(bucket_world, "copies: metadata kept or replaced, onto itself 
   CHECK(ask("GET", "/photos/a").headers.get("x-amz-meta-m") == "2");
   CHECK(ask("PUT", "/photos/c", {}, {{"x-amz-copy-source", "photos/b%25c"}}).status == 200);
   CHECK(code_in(ask("PUT", "/photos/c", {}, {{"x-amz-copy-source", "photos/none"}})) == "NoSuchKey");
+  CHECK(ask("PUT", "/photos/c", {}, {{"x-amz-copy-source", "photos/a"}, {"x-amz-source-expected-bucket-owner", "owner-main"}}).status == 200);
+  CHECK(ask("PUT", "/photos/c", {}, {{"x-amz-copy-source", "photos/a"}, {"x-amz-source-expected-bucket-owner", "owner-alt"}}).status == 403);
   CHECK(code_in(ask("PUT", "/photos/c", {}, {{"x-amz-copy-source", "none/none"}})) == "NoSuchBucket");
   CHECK(ask("PUT", "/photos/c", {}, {{"x-amz-copy-source", "photos/a"}, {"x-amz-copy-source-if-none-match", "\"841a2d689ad86bd1611447453c22c6fc\""}}).status ==
         412);

@@ -108,6 +108,7 @@ class run {
   task<answer> delete_objects();
   // ------------------------------------------------------------------------------- op_copy.cc
   task<answer> copy_object();
+  task<outcome<copy_source>> find_source();
   task<answer> upload_part_copy();
   // ------------------------------------------------------------------------------- op_multipart.cc
   task<answer> create_upload();
