@@ -96,6 +96,7 @@ struct manager::impl {
   task<result<wire::message>> handle_count(wire::caller, wire::message);
   struct confirm_job;
   task<bool> confirm_some(std::shared_ptr<confirm_job>, mono_time deadline);
+  bool knows_references() const;
   nanoseconds fetch_delay(const node_id& origin) const;
 
   // ------------------------------------------------------------------------------- resync.cc

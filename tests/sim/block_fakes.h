@@ -22,6 +22,7 @@ struct fake_cluster {
   std::map<std::pair<node_id, node_id>, fake_line> lines;
   fake_line default_line;
   std::set<node_id> down;                      // nobody reaches them
+  std::set<node_id> newcomers;                 // still merging rows
   std::map<node_id, wire::endpoint*> endpoints;
   std::map<node_id, table::replicated*> tables;
   std::map<std::pair<node_id, wire::method>, int> calls;          // by whom

@@ -537,6 +537,20 @@ TEST_CASE("nothing is freed while no quorum says that it is unreferenced") {
   CHECK(c.until([&] { return !c.file(0, h) && !c.file(1, h); }, 30min));
 }
 
+TEST_CASE("a newcomer's word that nothing refers to a block does not count") {
+  homes c(3);
+  auto b = c.noise();
+  auto h = crypto::hash_block(*b);
+  CHECK(c.put(0, b));
+  c.until([&] { return c.copies(h) == 3; });
+  CHECK(c.withdraw(0, {c.ref(b)}));
+  c.net.newcomers = {c.id(1), c.id(2)};
+  c.w.run_for(30min);
+  CHECK(c.copies(h) == 3);
+  c.net.newcomers.clear();
+  CHECK(c.until([&] { return c.copies(h) == 0; }, 30min));
+}
+
 TEST_CASE("a replica that missed a reference does not free the block") {
   homes c(3);
   auto b = c.noise();
