@@ -1,6 +1,6 @@
 #include "kv/kv.h"
 
-#include "kv/limits.h"
+#include "kv/bounds.h"
 
 namespace grenier::kv {
 

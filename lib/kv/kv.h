@@ -9,7 +9,7 @@
 //   Cancel    a cancelled commit() may still happen.
 //   Errors    open(): io_failed (unusable, or damaged: detail says which and what to do), already_exists (locked by
 //             another process), protocol (written by a newer version). Later: io_failed (final: the store refuses all
-//             writes after a failed sync), no_space (nothing written; reads go on).
+//             writes after a failed write or sync of its log; reads go on), no_space (nothing written; reads go on).
 //   Limits    keys to 4 KiB, values to 16 MiB, a batch to 64 MiB; more is refused with too_large.
 //   Not here  what rows mean (model/), which node holds them (table/, layout/).
 #pragma once
@@ -94,6 +94,9 @@ class store {
 
 struct rocks_options {
   std::size_t memory_budget_bytes = 64 << 20;  // block cache and memtables together, one budget for all families
+  // With less than this free on its disk, commits fail with no_space (those of meta and of removals alone still go), so
+  // that the database itself, which must compact, never meets a full disk.
+  std::size_t free_reserve_bytes = 64 << 20;
 };
 // Blocking; called once at start. `path` is made if missing.
 result<std::unique_ptr<store>> open_rocks(runtime&, std::string path, rocks_options = {});

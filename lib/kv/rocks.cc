@@ -4,42 +4,101 @@
 #include <rocksdb/convenience.h>
 #include <rocksdb/db.h>
 #include <rocksdb/filter_policy.h>
+#include <rocksdb/listener.h>
 #include <rocksdb/table.h>
 #include <rocksdb/write_buffer_manager.h>
 
+#include <sys/statvfs.h>
+
+#include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <filesystem>
 #include <mutex>
 #include <thread>
 
-#include "kv/limits.h"
+#include "kv/bounds.h"
 
 namespace grenier::kv {
 
 namespace {
 
 constexpr std::uint32_t format_now = 1;
-constexpr const char* format_key = "kv/format";
+constexpr const char* format_key = "format";  // in the default family, which holds nothing else
+
+// What a scan may do on the home thread before it goes to the pool: some tens of microseconds.
+constexpr std::size_t home_entries_max = 128;
+constexpr std::size_t home_bytes_max = 128 << 10;
+constexpr std::uint64_t home_skips_max = 256;
 
 rocksdb::Slice slice(bytes_view v) { return {v.data(), v.size()}; }
 bytes_view view(const rocksdb::Slice& s) { return {s.data(), s.size()}; }
 
+bool is_no_space(const rocksdb::Status& s) { return s.IsNoSpace() || s.subcode() == rocksdb::Status::SubCode::kNoSpace; }
+
+std::string damage(const std::string& where, const rocksdb::Status& s) {
+  return "the row store" + where + " is damaged (" + s.ToString() +
+         "). It must not go on with rows missing: move this home's data directory away and join again as a newcomer with an "
+         "invite from another home ('storagectl invite' there); everything is refilled from the other copies";
+}
+
 error foreign(const rocksdb::Status& s) {
-  if (s.IsNoSpace() || s.subcode() == rocksdb::Status::SubCode::kNoSpace) return {errc::no_space, "the disk of the row store is full"};
+  if (is_no_space(s)) return {errc::no_space, "the disk of the row store is full"};
+  if (s.IsCorruption()) return {errc::io_failed, damage("", s)};
   return {errc::io_failed, "the row store failed: " + s.ToString()};
 }
 
-// Everything that RocksDB wrote for one commit group, and who waits for it.
+// A log that failed to be written or synced may hold anything from its last good record on. RocksDB would start a new log
+// behind it and go on; we do not.
+class log_watch final : public rocksdb::EventListener {
+ public:
+  void OnBackgroundError(rocksdb::BackgroundErrorReason why, rocksdb::Status*) override {
+    if (why == rocksdb::BackgroundErrorReason::kWriteCallback) failed = true;
+  }
+  std::atomic<bool> failed = false;
+};
+
+// RocksDB's text log, kept off the disk: Debian's build ends the process when that log is written to after one failed
+// write, so a full disk would kill the node. What fails reaches us as a Status.
+class no_text_log final : public rocksdb::Logger {
+ public:
+  using rocksdb::Logger::Logv;
+  void Logv(const char*, va_list) override {}
+};
+
+// A batch on its way, and who waits for it.
 struct pending {
   batch changes;
   std::shared_ptr<waiter> who;
   std::shared_ptr<result<void>> outcome;
 };
 
+// What a node must be able to write on a full disk: its own small state (else it could not even start), and removals.
+bool is_essential(const batch& b) {
+  return std::ranges::all_of(b.ops(), [](const batch::op& o) { return o.removal || o.where == family::meta; });
+}
+
+// An open database before it has its thread.
+struct database {
+  std::string path;
+  std::shared_ptr<rocksdb::Cache> cache;
+  std::shared_ptr<log_watch> log = std::make_shared<log_watch>();
+  std::unique_ptr<rocksdb::DB> db;
+  std::vector<rocksdb::ColumnFamilyHandle*> handles;  // the default family, then ours in their order
+  database() = default;
+  database(database&&) = default;
+  ~database() {
+    if (!db) return;
+    for (auto* h : handles) db->DestroyColumnFamilyHandle(h);
+    rocksdb::CancelAllBackgroundWork(db.get(), true);
+    db->Close();
+  }
+};
+
 class rocks_store final : public store {
  public:
-  rocks_store(runtime& rt, std::unique_ptr<rocksdb::DB> db, std::vector<rocksdb::ColumnFamilyHandle*> handles, std::shared_ptr<rocksdb::Cache> cache)
-      : rt_(rt), db_(std::move(db)), handles_(std::move(handles)), cache_(std::move(cache)), home_(rt.executor()), writer_([this] { write_loop(); }) {
+  rocks_store(runtime& rt, database d, std::size_t free_reserve_bytes)
+      : rt_(rt), database_(std::move(d)), db_(database_.db.get()), free_reserve_bytes_(free_reserve_bytes), home_(rt.executor()), writer_([this] { write_loop(); }) {
     pthread_setname_np(writer_.native_handle(), "grenier-log");
   }
 
@@ -50,9 +109,6 @@ class rocks_store final : public store {
     }
     ready_.notify_all();
     writer_.join();
-    for (auto* h : handles_) db_->DestroyColumnFamilyHandle(h);
-    rocksdb::CancelAllBackgroundWork(db_.get(), true);
-    db_->Close();
   }
 
   task<result<std::optional<bytes>>> get(family f, bytes key) override {
@@ -61,36 +117,52 @@ class rocks_store final : public store {
     o.read_tier = rocksdb::kBlockCacheTier;
     rocksdb::PinnableSlice value;
     auto s = db_->Get(o, handle(f), slice(key), &value);
-    if (s.IsIncomplete())
-      co_return co_await offload(rt_, rt_.disk_pool(), [this, f, key = std::move(key)]() -> result<std::optional<bytes>> {
-        rocksdb::PinnableSlice v;
-        auto st = db_->Get(rocksdb::ReadOptions(), handle(f), slice(key), &v);
-        return read_result(st, v);
-      });
-    co_return read_result(s, value);
+    if (!s.IsIncomplete()) co_return read_result(s, value);
+    value.Reset();
+    ++under_way_;
+    auto r = co_await offload(rt_, rt_.disk_pool(), [this, f, key = std::move(key)]() -> result<std::optional<bytes>> {
+      rocksdb::PinnableSlice v;
+      auto st = db_->Get(rocksdb::ReadOptions(), handle(f), slice(key), &v);
+      return read_result(st, v);
+    });
+    ended();
+    co_return r;
   }
 
   task<result<std::vector<entry>>> scan(family f, scan_options o) override {
-    // Short scans of what is in memory are collected here; what needs the disk is done again on the pool.
+    // Short scans of what is in memory are collected here; what is long or needs the disk is done anew on the pool.
     collector c(o);
-    auto s = visit(f, o.from, o.until, [&c](bytes_view k, bytes_view v) { return c(k, v); }, true);
-    if (s.ok()) co_return std::move(c.entries);
-    if (!s.IsIncomplete()) co_return fail(foreign(s));
-    co_return co_await offload(rt_, rt_.disk_pool(), [this, f, o = std::move(o)]() -> result<std::vector<entry>> {
+    std::size_t seen = 0;
+    bool too_long = false;
+    auto s = visit(f, o.from, o.until, [&](bytes_view k, bytes_view v) -> step {
+      too_long = ++seen > home_entries_max || c.bytes_taken > home_bytes_max;
+      return too_long ? step{step::kind::stop, {}} : c(k, v);
+    }, true);
+    if (s.ok() && !too_long) co_return std::move(c.entries);
+    if (!s.ok() && !s.IsIncomplete()) co_return fail(foreign(s));
+    c.entries.clear();
+    ++under_way_;
+    auto r = co_await offload(rt_, rt_.disk_pool(), [this, f, o = std::move(o)]() -> result<std::vector<entry>> {
       collector d(o);
       auto st = visit(f, o.from, o.until, [&d](bytes_view k, bytes_view v) { return d(k, v); }, false);
       if (!st.ok()) return fail(foreign(st));
       return std::move(d.entries);
     });
+    ended();
+    co_return r;
   }
 
   task<result<void>> walk(family f, bytes from, bytes until, visitor fn) override {
+    // Always on the pool: a visitor that had seen half on this thread could not be asked again.
     auto shared = std::make_shared<visitor>(std::move(fn));
-    co_return co_await offload(rt_, rt_.disk_pool(), [this, f, from = std::move(from), until = std::move(until), shared]() -> result<void> {
+    ++under_way_;
+    auto r = co_await offload(rt_, rt_.disk_pool(), [this, f, from = std::move(from), until = std::move(until), shared]() -> result<void> {
       auto s = visit(f, from, until, [&](bytes_view k, bytes_view v) { return (*shared)(k, v); }, false);
       if (!s.ok()) return fail(foreign(s));
       return {};
     });
+    ended();
+    co_return r;
   }
 
   task<result<void>> commit(batch b) override {
@@ -100,15 +172,14 @@ class rocks_store final : public store {
     auto outcome = std::make_shared<result<void>>();
     {
       std::lock_guard lock(mutex_);
-      if (failed_) co_return fail(errc::io_failed, "the row store stopped taking writes after a failed sync");
+      if (final_) co_return fail(*final_);
       if (stopping_) co_return fail(errc::cancelled, "stopping");
       queue_.push_back({std::move(b), w, outcome});
       if (queue_.size() == 1) ready_.notify_one();
     }
-    ++open_commits_;
+    ++under_way_;
     co_await w->wait(never, false);
-    --open_commits_;
-    if (open_commits_ == 0) idle_.wake_all();
+    ended();
     co_return *outcome;
   }
 
@@ -119,8 +190,8 @@ class rocks_store final : public store {
       s.commits = commits_;
       s.batches = batches_;
     }
-    s.memory_bytes = cache_->GetUsage();
-    for (auto* h : handles_) {
+    s.memory_bytes = database_.cache->GetUsage();
+    for (auto* h : database_.handles) {
       std::uint64_t n = 0;
       if (db_->GetIntProperty(h, rocksdb::DB::Properties::kEstimateLiveDataSize, &n)) s.live_bytes += n;
     }
@@ -128,11 +199,18 @@ class rocks_store final : public store {
   }
 
   task<void> stop() override {
-    while (open_commits_) co_await idle_.wait();
+    while (under_way_) co_await idle_.wait();
   }
 
  private:
-  rocksdb::ColumnFamilyHandle* handle(family f) const { return handles_[static_cast<std::size_t>(f)]; }
+  rocksdb::ColumnFamilyHandle* handle(family f) const {
+    ASSERT(f < family::count_);
+    return database_.handles[1 + static_cast<std::size_t>(f)];
+  }
+
+  void ended() {
+    if (--under_way_ == 0) idle_.wake_all();
+  }
 
   static result<std::optional<bytes>> read_result(const rocksdb::Status& s, const rocksdb::PinnableSlice& value) {
     if (s.IsNotFound()) return std::optional<bytes>();
@@ -143,7 +221,10 @@ class rocks_store final : public store {
   template <class F>
   rocksdb::Status visit(family f, const bytes& from, const bytes& until, F&& fn, bool memory_only) {
     rocksdb::ReadOptions o;
-    if (memory_only) o.read_tier = rocksdb::kBlockCacheTier;
+    if (memory_only) {
+      o.read_tier = rocksdb::kBlockCacheTier;
+      o.max_skippable_internal_keys = home_skips_max;  // removed keys count for time too; Incomplete as well
+    }
     rocksdb::Slice bound = slice(until);
     if (!until.empty()) o.iterate_upper_bound = &bound;
     std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(o, handle(f)));
@@ -174,70 +255,92 @@ class rocks_store final : public store {
           queue_.pop_front();
         }
       }
-      auto outcome = write(group);
-      {
-        std::lock_guard lock(mutex_);
-        ++commits_;
-        batches_ += group.size();
-        if (!outcome && outcome.error().code == errc::io_failed) failed_ = true;
-      }
-      asio::post(home_, [group = std::move(group), outcome] {
-        for (const auto& p : group) {
-          *p.outcome = outcome;
-          p.who->resume(true);
-        }
+      write(group);
+      for (auto& p : group) p.changes = {};  // freed here, not on the home thread
+      asio::post(home_, [group = std::move(group)] {
+        for (const auto& p : group) p.who->resume(true);
       });
     }
   }
 
-  result<void> write(const std::vector<pending>& group) {
+  // One log write for all of them. Sets every outcome; the home thread reads it after the post.
+  void write(const std::vector<pending>& group) {
+    bool room = has_room();
+    std::vector<result<void>*> in;
     rocksdb::WriteBatch wb;
-    for (const auto& p : group)
-      for (const auto& o : p.changes.ops()) {
-        auto s = o.removal ? wb.Delete(handle(o.where), slice(o.key)) : wb.Put(handle(o.where), slice(o.key), slice(o.value));
-        if (!s.ok()) return fail(foreign(s));
+    for (const auto& p : group) {
+      if (final_) {  // only this thread sets it
+        *p.outcome = fail(*final_);
+      } else if (!room && !is_essential(p.changes)) {
+        *p.outcome = fail(errc::no_space, "the disk of the row store is all but full");
+      } else {
+        add(p.changes, wb);
+        in.push_back(p.outcome.get());
       }
+    }
+    if (in.empty()) return;
     rocksdb::WriteOptions wo;
     wo.sync = true;
     auto s = db_->Write(wo, &wb);
-    if (s.ok()) return {};
+    std::lock_guard lock(mutex_);
+    ++commits_;
+    batches_ += in.size();
+    if (s.ok()) return;
     error e = foreign(s);
-    // A full disk puts RocksDB in a state that it leaves only when told to: try at the next write.
-    if (e.code == errc::no_space) (void)db_->Resume();
-    return fail(std::move(e));
+    // A full disk that only stopped background work touched no log: that passes when there is room again.
+    if (e.code == errc::io_failed || database_.log->failed) {
+      e = error(errc::io_failed, "a write to the row store failed (" + s.ToString() + "); it takes no more until it is opened again");
+      final_ = e;
+    }
+    for (auto* o : in) *o = fail(e);
+  }
+
+  void add(const batch& b, rocksdb::WriteBatch& to) {
+    for (const auto& o : b.ops()) {
+      auto s = o.removal ? to.Delete(handle(o.where), slice(o.key)) : to.Put(handle(o.where), slice(o.key), slice(o.value));
+      ASSERT(s.ok());  // fails only beyond sizes that check() refused
+    }
+  }
+
+  bool has_room() const {
+    struct statvfs v;
+    if (::statvfs(database_.path.c_str(), &v) != 0) return true;  // the write itself will tell
+    return static_cast<std::uint64_t>(v.f_bavail) * v.f_frsize >= free_reserve_bytes_;
   }
 
   runtime& rt_;
-  std::unique_ptr<rocksdb::DB> db_;
-  std::vector<rocksdb::ColumnFamilyHandle*> handles_;
-  std::shared_ptr<rocksdb::Cache> cache_;
+  database database_;
+  rocksdb::DB* db_;
+  const std::size_t free_reserve_bytes_;
   io_executor home_;
-  mutable std::mutex mutex_;
+  std::size_t under_way_ = 0;  // reads on the pool and commits
+  wait_list idle_{rt_};
+  mutable std::mutex mutex_;  // for what follows, between the home thread and the writer
   std::condition_variable ready_;
   std::deque<pending> queue_;
-  bool stopping_ = false, failed_ = false;
+  bool stopping_ = false;
+  std::optional<error> final_;  // set once; nothing is written any more
   std::uint64_t commits_ = 0, batches_ = 0;
-  std::size_t open_commits_ = 0;
-  wait_list idle_{rt_};
   std::thread writer_;  // last: it uses all of the above
 };
 
-rocksdb::DBOptions db_options(const std::shared_ptr<rocksdb::Cache>& cache, std::size_t budget) {
+rocksdb::DBOptions db_options(const database& d, std::size_t budget) {
   rocksdb::DBOptions o;
   o.create_if_missing = true;
   o.create_missing_column_families = true;
-  // Every acknowledged batch was synced, so only the tail can be torn; damage before it means that acknowledged rows are
-  // gone, and must stop the node rather than be skipped.
+  // Every acknowledged batch was synced, so only an incomplete last record is innocent. Damage before it means that
+  // acknowledged rows are gone, and must stop the node: recovery to a point in time would drop them without a word.
   o.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
+  // The same for a log that is missing, or shorter than it was when it was closed.
+  o.track_and_verify_wals_in_manifest = true;
+  o.listeners.push_back(d.log);
   o.paranoid_checks = true;
   o.max_background_jobs = 2;
   o.max_open_files = 256;
   o.max_total_wal_size = 64 << 20;
-  o.keep_log_file_num = 2;
-  o.max_log_file_size = 1 << 20;
-  o.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
+  o.info_log = std::make_shared<no_text_log>();
   o.bytes_per_sync = 1 << 20;
-  o.write_buffer_manager = std::make_shared<rocksdb::WriteBufferManager>(budget / 2, cache);
+  o.write_buffer_manager = std::make_shared<rocksdb::WriteBufferManager>(budget / 2, d.cache);
   o.stats_dump_period_sec = 0;
   o.stats_persist_period_sec = 0;
   return o;
@@ -263,15 +366,60 @@ rocksdb::ColumnFamilyOptions family_options(family f, const std::shared_ptr<rock
   return o;
 }
 
-std::unexpected<error> damaged(const std::string& path, const rocksdb::Status& s) {
-  if (s.IsIOError() && s.ToString().find("lock") != std::string::npos)
-    return fail(errc::already_exists, path + " is in use by another process");
-  if (s.IsNoSpace() || s.subcode() == rocksdb::Status::SubCode::kNoSpace) return fail(errc::no_space, "no space left to open the row store at " + path);
-  if (s.IsCorruption() || s.IsNotFound() || s.IsInvalidArgument() || s.ToString().find("No such file") != std::string::npos)
-    return fail(errc::io_failed, "the row store at " + path + " is damaged (" + s.ToString() +
-                                     "). It must not go on with rows missing: move this home's data directory away and join again as a newcomer with an "
-                                     "invite from another home ('storagectl invite' there); everything is refilled from the other copies");
-  return fail(errc::io_failed, "the row store at " + path + " cannot be opened: " + s.ToString());
+// Files without the one that says which are current: a new database over old rows would look empty. A first manifest alone
+// is what is left of a creation that was cut short.
+bool lost_current(const std::string& path) {
+  std::error_code ec;
+  if (std::filesystem::exists(path + "/CURRENT", ec)) return false;
+  for (std::filesystem::directory_iterator at(path, ec), end; !ec && at != end; at.increment(ec)) {
+    std::string name = at->path().filename().string();
+    if (name.ends_with(".sst") || name.ends_with(".log") || (name.starts_with("MANIFEST-") && name != "MANIFEST-000001")) return true;
+  }
+  return false;
+}
+
+bool has_unknown_family(const std::string& path) {
+  std::vector<std::string> names;
+  if (!rocksdb::DB::ListColumnFamilies(rocksdb::DBOptions(), path, &names).ok()) return false;
+  return std::ranges::any_of(names, [](const std::string& n) {
+    if (n == rocksdb::kDefaultColumnFamilyName) return false;
+    for (std::size_t i = 0; i < family_count; ++i)
+      if (n == to_string(static_cast<family>(i))) return false;
+    return true;
+  });
+}
+
+std::unexpected<error> newer(const std::string& path) {
+  return fail(errc::protocol, "the row store at " + path + " was written by a newer version of storaged: start that version again");
+}
+
+std::unexpected<error> open_failure(const std::string& path, const rocksdb::Status& s) {
+  std::string text = s.ToString();
+  if (s.IsIOError() && (text.starts_with("IO error: While lock file") || text.starts_with("IO error: lock hold by")))
+    return fail(errc::already_exists, "the row store at " + path + " is in use by another process: is storaged running already?");
+  if (is_no_space(s)) return fail(errc::no_space, "no space left to open the row store at " + path);
+  if (s.IsInvalidArgument() && has_unknown_family(path)) return newer(path);
+  if (s.IsCorruption() || s.IsNotFound() || s.IsPathNotFound()) return fail(errc::io_failed, damage(" at " + path, s));
+  return fail(errc::io_failed, "the row store at " + path + " cannot be opened: " + text);
+}
+
+// The format's number: written when there is none, refused when it is above ours.
+result<void> check_format(const database& d) {
+  std::string format;
+  auto s = d.db->Get(rocksdb::ReadOptions(), d.handles[0], format_key, &format);
+  if (s.IsNotFound()) {
+    bytes now;
+    append_u32(now, format_now);
+    rocksdb::WriteOptions wo;
+    wo.sync = true;
+    s = d.db->Put(wo, d.handles[0], format_key, now);
+    if (!s.ok()) return open_failure(d.path, s);
+    return {};
+  }
+  if (!s.ok()) return open_failure(d.path, s);
+  if (format.size() != 4 || read_u32(format) == 0) return open_failure(d.path, rocksdb::Status::Corruption("its format number is unreadable"));
+  if (read_u32(format) > format_now) return newer(d.path);
+  return {};
 }
 
 }  // namespace
@@ -280,50 +428,21 @@ result<std::unique_ptr<store>> open_rocks(runtime& rt, std::string path, rocks_o
   std::error_code ec;
   std::filesystem::create_directories(path, ec);
   if (ec) return fail(errc::io_failed, "cannot make " + path + ": " + ec.message());
-  // Files without the one that says which are current: a new database over old rows would look empty.
-  bool has_tables = false;
-  for (const auto& e : std::filesystem::directory_iterator(path, ec))
-    has_tables |= e.path().extension() == ".sst" || e.path().extension() == ".log" || e.path().filename().string().starts_with("MANIFEST-");
-  if (has_tables && !std::filesystem::exists(path + "/CURRENT")) return damaged(path, rocksdb::Status::Corruption("CURRENT is missing"));
+  if (lost_current(path)) return open_failure(path, rocksdb::Status::Corruption("the file CURRENT is missing"));
 
-  auto cache = rocksdb::NewLRUCache(ro.memory_budget_bytes, 2);
+  database d;
+  d.path = path;
+  d.cache = rocksdb::NewLRUCache(ro.memory_budget_bytes, 2);
   std::vector<rocksdb::ColumnFamilyDescriptor> families;
-  families.emplace_back(rocksdb::kDefaultColumnFamilyName, family_options(family::meta, cache));
-  for (std::size_t i = 1; i < family_count; ++i)
-    families.emplace_back(std::string(to_string(static_cast<family>(i))), family_options(static_cast<family>(i), cache));
+  families.emplace_back(rocksdb::kDefaultColumnFamilyName, family_options(family::meta, d.cache));
+  for (std::size_t i = 0; i < family_count; ++i)
+    families.emplace_back(std::string(to_string(static_cast<family>(i))), family_options(static_cast<family>(i), d.cache));
   rocksdb::DB* raw = nullptr;
-  std::vector<rocksdb::ColumnFamilyHandle*> handles;
-  auto s = rocksdb::DB::Open(db_options(cache, ro.memory_budget_bytes), path, families, &handles, &raw);
-  if (!s.ok()) return damaged(path, s);
-  std::unique_ptr<rocksdb::DB> db(raw);
-
-  std::string format;
-  s = db->Get(rocksdb::ReadOptions(), handles[0], format_key, &format);
-  std::uint32_t found = s.ok() && format.size() == 4 ? read_u32(format) : 0;
-  auto drop = [&] {
-    for (auto* h : handles) db->DestroyColumnFamilyHandle(h);
-  };
-  if (!s.ok() && !s.IsNotFound()) {
-    drop();
-    return damaged(path, s);
-  }
-  if (found > format_now) {
-    drop();
-    return fail(errc::protocol, path + " was written by a newer version of storaged (format " + std::to_string(found) + ", this one knows " +
-                                    std::to_string(format_now) + "): start the newer version again");
-  }
-  if (found == 0) {
-    bytes now;
-    append_u32(now, format_now);
-    rocksdb::WriteOptions wo;
-    wo.sync = true;
-    s = db->Put(wo, handles[0], format_key, now);
-    if (!s.ok()) {
-      drop();
-      return damaged(path, s);
-    }
-  }
-  return std::unique_ptr<store>(new rocks_store(rt, std::move(db), std::move(handles), cache));
+  auto s = rocksdb::DB::Open(db_options(d, ro.memory_budget_bytes), path, families, &d.handles, &raw);
+  if (!s.ok()) return open_failure(path, s);
+  d.db.reset(raw);
+  TRY_VOID(check_format(d));
+  return std::unique_ptr<store>(new rocks_store(rt, std::move(d), ro.free_reserve_bytes));
 }
 
 }  // namespace grenier::kv

@@ -1,5 +1,5 @@
 // The simulated store: ordered maps and a log that loses what was not synced. RocksDB's threads would not replay.
-#include "kv/limits.h"
+#include "kv/bounds.h"
 
 namespace grenier::kv {
 

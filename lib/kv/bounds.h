@@ -1,4 +1,4 @@
-// kv/limits.h: what every form of the store refuses, and how scans are made of walks.
+// kv/bounds.h: what every form of the store refuses, and how scans are made of walks.
 #pragma once
 
 #include "kv/kv.h"
