@@ -23,6 +23,7 @@ inline mutations mutations_named(const std::vector<std::string>& names) {
     m.forgotten_is_never |= n == "forgotten_is_never";
     m.count_twice |= n == "count_twice";
     m.quorum_of_one |= n == "quorum_of_one";
+    m.undelivered_is_never |= n == "undelivered_is_never";
   }
   return m;
 }

@@ -55,13 +55,7 @@ std::vector<u128>& merkle::at(layout::partition p) {
   return found->second;
 }
 
-void merkle::change(layout::partition p, bytes_view place, u128 before, u128 after, kv::batch& b) {
-  if (before == after) return;
-  const std::uint16_t n = leaf_of(place);
-  u128& leaf = at(p)[n];
-  leaf ^= before;
-  leaf ^= after;
-  roots_.erase(p);
+void merkle::write(layout::partition p, std::uint16_t n, const u128& leaf, kv::batch& b) {
   if (leaf == u128{}) return b.remove(kv::family::merkle, leaf_key(p, n));
   bytes v;
   append_u64(v, leaf.high);
@@ -69,11 +63,28 @@ void merkle::change(layout::partition p, bytes_view place, u128 before, u128 aft
   b.put(kv::family::merkle, leaf_key(p, n), std::move(v));
 }
 
+void merkle::change(layout::partition p, bytes_view place, u128 before, u128 after, kv::batch& b) {
+  if (before == after) return;
+  const std::uint16_t n = leaf_of(place);
+  u128& leaf = at(p)[n];
+  leaf ^= before;
+  leaf ^= after;
+  roots_.erase(p);
+  write(p, n, leaf, b);
+}
+
 void merkle::undo(layout::partition p, bytes_view place, u128 before, u128 after) {
   u128& leaf = at(p)[leaf_of(place)];
   leaf ^= before;
   leaf ^= after;
   roots_.erase(p);
+}
+
+void merkle::replace(layout::partition p, std::vector<u128> leaves, kv::batch& b) {
+  ASSERT(leaves.size() == merkle_leaves);
+  at(p) = std::move(leaves);
+  roots_.erase(p);
+  for (std::size_t n = 0; n < merkle_leaves; ++n) write(p, static_cast<std::uint16_t>(n), at(p)[n], b);
 }
 
 std::vector<std::uint64_t> merkle::leaves(layout::partition p, std::size_t i) {

@@ -29,6 +29,8 @@ class merkle {
   // REQUIRES: loaded. The leaf's new value goes into the batch; undo() when that batch failed.
   void change(layout::partition, bytes_view place, u128 before, u128 after, kv::batch&);
   void undo(layout::partition, bytes_view place, u128 before, u128 after);
+  // Digests summed up anew; what differs from what is on disk goes into the batch. REQUIRES: loaded, and no change is under way.
+  void replace(layout::partition, std::vector<u128>, kv::batch&);
   // REQUIRES: loaded.
   std::uint64_t root(layout::partition);
   std::vector<std::uint64_t> inner(layout::partition);
@@ -36,6 +38,7 @@ class merkle {
 
  private:
   std::vector<u128>& at(layout::partition);
+  static void write(layout::partition, std::uint16_t leaf, const u128&, kv::batch&);
   kv::store& store_;
   key_lock loading_;
   std::map<layout::partition, std::vector<u128>> loaded_;

@@ -51,6 +51,7 @@ class repair {
   coordinator& coordinator_;
   wait_list hurry_, to_sync_;
   bool asked_ = false;
+  std::map<layout::partition, int> suspicious_;
 };
 
 }  // namespace grenier::table

@@ -31,10 +31,19 @@ struct replica::change_set {
   std::vector<key_lock::guard> guards;
   kv::batch batch;
   kv::batch hooked;   // what the hooks add
+  replica* busy = nullptr;  // counted among those that change the partition
+
+  change_set() = default;
+  change_set(const change_set&) = delete;
+  ~change_set() {
+    if (!busy) return;
+    if (--busy->busy_[p] == 0) busy->busy_.erase(p);
+    busy->finished_.wake_all();
+  }
 };
 
 replica::replica(core& c, layout_keeper& l, copies& co)
-    : core_(c), layout_(l), copies_(co), merkle_(c.rt, c.store), locks_(c.rt), finished_(c.rt) {
+    : core_(c), layout_(l), copies_(co), merkle_(c.rt, c.store), locks_(c.rt), finished_(c.rt), opened_(c.rt) {
   mutations_ = mutations_named(c.options.mutations);
 }
 
@@ -81,6 +90,10 @@ task<result<void>> replica::lock(change_set& c, mono_time deadline) {
     c.guards.push_back(std::move(g));
   }
   CO_TRY_VOID(co_await merkle_.load(c.p));
+  while (closed_.contains(c.p))
+    if (!co_await opened_.wait(deadline)) co_return fail(errc::timed_out, "waiting for a partition");
+  ++busy_[c.p];
+  c.busy = this;
   for (auto& i : c.items) {
     CO_TRY(auto raw, co_await core_.store.get(kv::family::row, i.place));
     if (raw) i.raw = std::move(*raw);

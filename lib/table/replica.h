@@ -77,7 +77,10 @@ class replica {
   merkle merkle_;
   key_lock locks_;
   std::map<std::uint64_t, std::size_t> under_way_;  // commits, by the revision that they were admitted at
+  std::map<layout::partition, std::size_t> busy_;           // messages that change rows of it
   wait_list finished_;
+  std::set<layout::partition> closed_;                      // its digests are being summed up anew
+  wait_list opened_;
   std::map<std::uint16_t, answerer> questions_;
 };
 

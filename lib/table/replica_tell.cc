@@ -90,10 +90,45 @@ task<result<pb::merkle_answer>> replica::rows_of(layout::partition p, std::set<s
   co_return std::move(s->answer);
 }
 
-// Digests that a failed commit left wrong: summed up again from the rows, under no lock, so only where they are wrong for long.
+// Digests that a commit which failed left wrong on disk: summed up again from the rows, while the partition's writers wait.
 task<result<void>> replica::count_anew(layout::partition p) {
-  core_.rt.log(log_level::warning, "partition " + std::to_string(p) + ": digests differ where rows do not");
-  co_return result<void>();
+  CO_TRY_VOID(co_await merkle_.load(p));
+  if (closed_.contains(p)) co_return result<void>();
+  struct opening {
+    replica& r;
+    layout::partition p;
+    ~opening() {
+      r.closed_.erase(p);
+      r.opened_.wake_all();
+    }
+  };
+  closed_.insert(p);
+  opening later{*this, p};
+  for (mono_time until = core_.rt.now() + 10s; busy_.contains(p);) {
+    if (core_.rt.now() >= until) co_return fail(errc::timed_out, "a partition's writers do not end");
+    co_await finished_.wait(until);
+  }
+  core_.rt.log(log_level::warning, "partition " + std::to_string(p) + ": digests are summed up anew");
+  struct sum {
+    std::vector<u128> leaves = std::vector<u128>(merkle_leaves);
+    std::set<table_id> merged;
+    kv::store::step visit(bytes_view key, bytes_view value) {
+      if (key.size() < 4) return {};
+      u128& leaf = leaves[merkle::leaf_of(key)];
+      if (merged.contains(static_cast<table_id>(key[2]))) leaf ^= merkle::digest(key, value);
+      else if (auto c = cell_view::decode(value))
+        leaf ^= merkle::digest(key, c->accepted, c->attempt.view(), unpack(c->accepted_value).value_or(unpacked{}).present);
+      return {};
+    }
+  };
+  auto s = std::make_shared<sum>();
+  for (const auto& [t, d] : core_.tables)
+    if (d.rules.join) s->merged.insert(t);
+  CO_TRY_VOID(co_await core_.store.walk(kv::family::row, partition_prefix(p), after_prefix(partition_prefix(p)),
+                                        [s](bytes_view k, bytes_view v) { return s->visit(k, v); }));
+  kv::batch b;
+  merkle_.replace(p, std::move(s->leaves), b);
+  co_return co_await core_.store.commit(std::move(b));
 }
 
 task<result<pb::merkle_answer>> replica::compare(wire::caller from, pb::merkle_request q) {
