@@ -56,6 +56,7 @@ task<result<shared_bytes>> manager::impl::read_anywhere(block_hash h, wire::prio
   if (!permit) co_return fail(errc::timed_out, "waiting for memory to read a block");
   auto local = co_await here.read(h, deadline);
   if (local) co_return local->plain;
+  if (table.layout().partition_count() == 0) co_return fail(errc::unavailable, "there is no layout yet");
   auto r = co_await fetch_hedged(h, prio, deadline);
   if (!r) {
     // The only copy that could be asked is damaged: that is more than "not there".

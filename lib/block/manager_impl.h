@@ -105,6 +105,7 @@ struct manager::impl {
   task<result<bool>> fetch_missing(const todo&);
   task<result<std::vector<node_id>>> sources_of(const todo&);
   double rate_from(const node_id&) const;
+  bool spare_origin(const todo&, double rate) const;
   task<void> guest_loop();
   task<void> hand_over(std::vector<todo>);
   struct home_answers {

@@ -267,6 +267,7 @@ task<manager::impl::have_answer> manager::impl::ask_have(node_id to, std::vector
 }
 
 task<result<void>> manager::impl::add_references(std::vector<reference> refs, mono_time deadline) {
+  if (table.layout().partition_count() == 0) co_return fail(errc::unavailable, "there is no layout yet");
   for (std::size_t at = 0; at < refs.size(); at += items_max) {
     std::vector<reference> some(refs.begin() + static_cast<std::ptrdiff_t>(at),
                                 refs.begin() + static_cast<std::ptrdiff_t>(std::min(refs.size(), at + items_max)));
@@ -350,6 +351,7 @@ task<result<void>> manager::impl::add_references_some(std::vector<reference> ref
 }
 
 task<result<void>> manager::impl::withdraw(std::vector<reference> refs, mono_time deadline) {
+  if (table.layout().partition_count() == 0) co_return fail(errc::unavailable, "there is no layout yet");
   std::map<layout::partition, std::vector<table::write_item>> by_partition;
   for (const auto& r : refs) by_partition[table.partition_of(r.hash.view())].push_back(reference_item(r, {}, true));
   fan_out<result<void>> answers(rt, group);

@@ -8,6 +8,7 @@ namespace grenier::block {
 
 namespace {
 constexpr double slow_rate = 250e3;      // bytes/s: below, a block should not cross the line twice
+constexpr double quick_rate = 6.25e6;    // 50 Mbit/s: above, who has it does not feel a copy more
 constexpr double assumed_rate = 1.25e6;
 constexpr std::uint32_t patient_attempts = 5;  // for so many, a slow home that is still sending the block elsewhere is left alone
 constexpr std::uint32_t anybody_after = 2;
@@ -78,10 +79,17 @@ task<result<bool>> manager::impl::fetch_missing(const todo& t) {
     }
     if (!a.answered) last = a.why;
     for (const auto& g : a.guests)
-      if (g != self && !(g == t.origin && rate_from(g) > 0 && rate_from(g) < slow_rate) && directory.up(g) && asked_nodes.insert(g).second)
+      if (g != self && !(g == t.origin && spare_origin(t, rate_from(g))) && directory.up(g) && asked_nodes.insert(g).second)
         queue.push_back(g);
   }
   co_return fail(last);
+}
+
+// The home that the block comes from is sending it to somebody just now, who will pass it on: its uplink belongs to whoever
+// waits for that upload. A line that was never measured may be a slow one.
+bool manager::impl::spare_origin(const todo& t, double rate) const {
+  if (rate < slow_rate) return t.attempts < patient_attempts;
+  return rate < quick_rate && t.attempts < anybody_after;
 }
 
 // Whoever may have it and is up, the best line first.
@@ -99,8 +107,7 @@ task<result<std::vector<node_id>>> manager::impl::sources_of(const todo& t) {
   for (const auto& n : all) {
     if (!seen.insert(n).second || !directory.up(n) || !table.layout().find(n)) continue;
     double rate = rate_from(n);
-    // The slow home that the block comes from is sending it to somebody just now, who will pass it on.
-    if (n == t.origin && rate > 0 && rate < slow_rate && t.attempts < patient_attempts) continue;
+    if (n == t.origin && spare_origin(t, rate)) continue;
     scored.emplace_back(std::chrono::duration<double>(directory.rtt(n)).count() + block_size_default / (rate > 0 ? rate : assumed_rate), n);
   }
   std::sort(scored.begin(), scored.end());

@@ -58,8 +58,16 @@ class fake_endpoint final : public wire::endpoint {
     co_await sleep_for(rt_, time(c->line(self_, to), msg));
     if (!c->reachable(self_, to)) co_return fail(errc::unavailable, "no connection");
     auto& other = static_cast<fake_endpoint&>(*c->endpoints.at(to));
+    // The other side knows the call by a number: what waits belongs to this machine, which may crash meanwhile.
     one_shot<result<wire::message>> reply(rt_);
-    other.group_.spawn("call", run(other, self_, this, m, std::move(msg), o.deadline, reply));
+    const std::uint64_t number = ++calls_;
+    struct entry {
+      std::map<std::uint64_t, one_shot<result<wire::message>>>& all;
+      std::uint64_t number;
+      ~entry() { all.erase(number); }
+    } here{waiting_, number};
+    waiting_.emplace(number, reply);
+    other.group_.spawn("call", run(other, self_, this, m, std::move(msg), o.deadline, number));
     auto r = co_await reply.wait(o.deadline);
     if (!r) co_return fail(errc::timed_out, "no answer");
     co_return std::move(*r);
@@ -70,7 +78,7 @@ class fake_endpoint final : public wire::endpoint {
     return l.rtt / 2 + nanoseconds(l.rate > 0 ? static_cast<std::int64_t>(1e9 * static_cast<double>(m.size_bytes()) / l.rate) : 0);
   }
   static task<void> run(fake_endpoint& at, node_id from, fake_endpoint* caller, wire::method m, wire::message msg, mono_time deadline,
-                        one_shot<result<wire::message>> reply) {
+                        std::uint64_t number) {
     result<wire::message> r = fail(errc::not_implemented, "no such method");
     if (auto h = at.handlers_.find(m); h != at.handlers_.end()) {
       auto keep = h->second;
@@ -80,11 +88,14 @@ class fake_endpoint final : public wire::endpoint {
     if (r && r->body) c->carried[{at.self_, from}] += r->body->size();
     co_await sleep_for(at.rt_, r ? time(c->line(at.self_, from), *r) : c->line(at.self_, from).rtt / 2);
     auto there = c->endpoints.find(from);
-    if (there != c->endpoints.end() && there->second == caller && c->reachable(at.self_, from)) reply.set(std::move(r));
+    if (there == c->endpoints.end() || there->second != caller || !c->reachable(at.self_, from)) co_return;
+    if (auto w = caller->waiting_.find(number); w != caller->waiting_.end()) w->second.set(std::move(r));
   }
+  static inline std::uint64_t calls_ = 0;
   runtime& rt_;
   node_id self_;
   task_group group_;
+  std::map<std::uint64_t, one_shot<result<wire::message>>> waiting_;
   std::map<wire::method, std::shared_ptr<wire::handler>> handlers_;
 };
 
