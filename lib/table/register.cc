@@ -461,8 +461,12 @@ void operation::count(trace& t, std::size_t who, const answer& a) const {
 }
 
 std::optional<action> operation::end_if_chosen() {
+  // Under all terms since the first accept: who took it may have been no member yet, or one without its rows.
+  auto stood = [&](replica_mask m) {
+    return quorum(m) && std::all_of(former_.begin(), former_.end(), [m](const auto& t) { return t->is_quorum(m & t->replicas); });
+  };
   for (const auto& t : traces_)
-    if (quorum(t.yes)) return end(outcome::kind::done, t.what.at, mine(t.what.attempt)->value);
+    if (stood(t.yes)) return end(outcome::kind::done, t.what.at, mine(t.what.attempt)->value);
   return std::nullopt;
 }
 

@@ -113,11 +113,14 @@ struct register_value {
   shared_bytes body;
 };
 
-// Under which an operation runs. Shared by many; the functions may be asked at any time and may change their mind about who is dark
+// Under which an operation runs. A newcomer, which has not merged its rows yet, neither knows what a quorum holds nor refuses what
+// is older: while its layout version decides alone, its answers are not answers (on_silent, unsure); while an older version must
+// agree as well, what it accepts may count, what it reads and promises may not once reads rely on it. Shared by many; the functions may be asked at any time and may change their mind about who is dark
 // (then the caller calls reconsider()).
 struct terms {
   replica_mask replicas = 0;                     // all that are asked
-  // A quorum of every version in use: enough for accepts and promises, and for a value to be shown.
+  // A quorum of every version in use: enough for accepts and promises, and for a value to be shown, also while rows move and a
+  // quorum of the old version is enough to know the newest: else what was shown there can be gone when the new version decides.
   std::function<bool(replica_mask)> is_quorum;
   // Answers from which the newest value is known: of the versions that are read. Every such set meets every quorum.
   std::function<bool(replica_mask)> is_read_quorum;

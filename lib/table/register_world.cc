@@ -169,8 +169,8 @@ void world::deliver(std::size_t n) {
     c.revision = p.revision;
     return perform(i, c.op->rebase(terms_for(i)));
   }
-  // What a newcomer holds tells nothing; what it accepts, it holds.
-  if (p.unsynced && p.what != request::accept) return perform(i, c.op->on_silent(p.round, p.replica, delivery::unsure));
+  // What a newcomer holds tells nothing, and it takes what one with rows would refuse: that counts only while the old version guards.
+  if (p.unsynced && !newcomers_count && (p.what != request::accept || c.revision == 3)) return perform(i, c.op->on_silent(p.round, p.replica, delivery::unsure));
   perform(i, c.op->on_answer(p.round, p.replica, p.answer));
 }
 

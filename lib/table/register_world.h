@@ -66,7 +66,9 @@ struct packet {
 struct world {
   scene where = scene::three;
   const table::mutations* mutations = nullptr;
-  bool lax_moving_reads = false;  // changing: while moving, a read believes a quorum of the old version alone
+  // Mistakes of the caller, when the layout changes.
+  bool lax_moving_reads = false;  // while moving, a read shows what stands on a quorum of the old version alone
+  bool newcomers_count = false;   // whoever has not merged its rows yet counts like any other
   unsigned tries_max = 6;
   std::vector<cell> cells;
   std::vector<packet> net;
