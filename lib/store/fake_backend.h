@@ -14,7 +14,7 @@ inline auto fake_key(const held_block& h) { return std::tuple(h.hash, h.version,
 
 class fake_backend final : public backend {
  public:
-  fake_backend(runtime& rt, kv::store& kv, hybrid_clock& clock) : rt_(rt), kv_(kv), clock_(clock) {}
+  fake_backend(runtime& rt, hybrid_clock& clock) : rt_(rt), clock_(clock) {}
 
   nanoseconds rtt = 50ms;
   struct fault {
@@ -209,7 +209,7 @@ class fake_backend final : public backend {
     if (auto hook = hooks_.find(k.table); hook != hooks_.end()) {
       kv::batch b;
       hook->second({k, partition_of(k.partition_key), r.written, at, r.value.present, v.present, r.value.row, v.row}, b);
-      if (!b.empty()) for (auto& op : std::move(b).take()) pending_.push_back(std::move(op));
+      for (auto& op : std::move(b).take()) pending_.push_back(std::move(op));
     }
     r = {at, std::move(v)};
     if (rules_[k.table].everywhere && !copies_frozen) copies_[{k.table, k.partition_key}] = r;
@@ -246,7 +246,6 @@ class fake_backend final : public backend {
   }
 
   runtime& rt_;
-  kv::store& kv_;
   hybrid_clock& clock_;
   std::map<table::table_id, table::table_rules> rules_;
   std::map<table::table_id, table::apply_hook> hooks_;
