@@ -224,7 +224,9 @@ task<result<std::vector<std::pair<node_id, bytes>>>> coordinator::query(layout::
     replica_mask answered = 0;
     bool again = false;
     error last(errc::unavailable);
-    while (auto a = co_await out.next(o.deadline)) {
+    // All are waited for, but once a quorum has answered not for long.
+    mono_time until = o.deadline;
+    while (auto a = co_await out.next(until)) {
       if (!a->second) {
         last = a->second.error();
       } else if (a->second->has_refused()) {
@@ -233,6 +235,7 @@ task<result<std::vector<std::pair<node_id, bytes>>>> coordinator::query(layout::
       } else {
         answered |= replica_mask{1} << a->first;
         said.emplace_back(v->replicas[a->first], a->second->answer());
+        if (until == o.deadline && v->quorum(answered)) until = std::min(until, core_.rt.now() + 500ms);
       }
     }
     if (v->quorum(answered)) co_return said;
