@@ -3,8 +3,6 @@
 #include <isa-l/crc.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
-#include <openssl/kdf.h>
 
 #include "crypto/crypto.h"
 
@@ -160,11 +158,28 @@ block_hash hash_block(bytes_view b) {
   return h;
 }
 
+// RFC 2104 over the hash that is fetched already: OpenSSL's own HMAC() fetches twice a call, four times as long as it hashes.
 bytes hmac_sha256(bytes_view key, bytes_view message) {
+  constexpr std::size_t block_size = 64;
+  bytes hashed_key;
+  if (key.size() > block_size) key = hashed_key = digest(hash_kind::sha256, key);
+  std::array<char, block_size> pad{};
+  key.copy(pad.data(), key.size());
   bytes out(32, '\0');
-  unsigned size = 32;
-  ASSERT(HMAC(algorithm(hash_kind::sha256), key.data(), static_cast<int>(key.size()), reinterpret_cast<const unsigned char*>(message.data()),
-              message.size(), reinterpret_cast<unsigned char*>(out.data()), &size));
+  auto* to = reinterpret_cast<unsigned char*>(out.data());
+  static thread_local std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context{EVP_MD_CTX_new(), &EVP_MD_CTX_free};
+  ASSERT(context);
+  auto round = [&](char mask, bytes_view rest) {
+    for (char& c : pad) c = static_cast<char>(c ^ mask);
+    ASSERT(EVP_DigestInit_ex2(context.get(), algorithm(hash_kind::sha256), nullptr) == 1);
+    ASSERT(EVP_DigestUpdate(context.get(), pad.data(), pad.size()) == 1);
+    ASSERT(EVP_DigestUpdate(context.get(), rest.data(), rest.size()) == 1);
+    ASSERT(EVP_DigestFinal_ex(context.get(), to, nullptr) == 1);
+  };
+  round(0x36, message);
+  round(0x36 ^ 0x5c, out);  // takes the first mask off again
+  OPENSSL_cleanse(pad.data(), pad.size());
+  OPENSSL_cleanse(hashed_key.data(), hashed_key.size());
   return out;
 }
 
