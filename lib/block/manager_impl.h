@@ -54,6 +54,7 @@ struct manager::impl {
   task<sent> send_reference(std::shared_ptr<put_state>, node_id to, std::vector<node_id> guests, mono_time deadline);
   std::vector<candidate> candidates_for(const block_hash&, std::size_t size_bytes, layout::partition);
   double seconds_to(node_id, std::size_t size_bytes) const;
+  mono_time hedge_time(const put_state&) const;
   task<bool> know_revision(std::uint64_t revision, mono_time deadline);
 
   struct asked;

@@ -29,6 +29,7 @@ struct manager::impl::put_state {
   placement plan;
   fan_out<sent> answers;
   std::uint64_t newest_revision = 0;
+  std::vector<std::pair<node_id, mono_time>> under_way;  // bytes on their way, since when
   mono_time hedge_at = never;
   error last;
   bool full = false;
@@ -104,11 +105,24 @@ task<result<void>> manager::impl::run_put(std::shared_ptr<put_state> s, mono_tim
       co_return fail(errc::timed_out, "storing block " + s->ref.hash.short_hex());
     } else if (s->answers.outstanding() == 0) {
       co_return fail(errc::unavailable, "block " + s->ref.hash.short_hex() + ": " + s->last.to_string());
+    } else if (mono_time t = hedge_time(*s); t > rt.now()) {
+      s->hedge_at = t;  // the line turned out to be slower than it was thought to be: that alone is no reason to send twice
     } else {
       s->hedge_at = never;
       start_sends(s, true, deadline);
     }
   }
+}
+
+// When the first of the sends under way is late, by what is known of its line now.
+mono_time manager::impl::hedge_time(const put_state& s) const {
+  mono_time at = never;
+  for (const auto& [node, since] : s.under_way) {
+    double rate = directory.rate_to(node);
+    double expected = 2 * seconds_to(node, s.form.data->size()) + (rate > 0 ? 0 : 2);
+    at = std::min(at, since + directory.hedge_delay(node) + nanoseconds(static_cast<std::int64_t>(expected * 1e9)));
+  }
+  return at;
 }
 
 void manager::impl::start_sends(const std::shared_ptr<put_state>& state, bool hedge, mono_time deadline) {
@@ -129,8 +143,8 @@ void manager::impl::start_sends(const std::shared_ptr<put_state>& state, bool he
       continue;
     }
     s.answers.start(0, send_bytes(state, c, guests, deadline));
-    double expected = 2 * seconds_to(c.node, s.form.data->size()) + (directory.rate_to(c.node) > 0 ? 0 : 2);
-    s.hedge_at = std::min(s.hedge_at, rt.now() + directory.hedge_delay(c.node) + nanoseconds(static_cast<std::int64_t>(expected * 1e9)));
+    s.under_way.emplace_back(c.node, rt.now());
+    s.hedge_at = hedge_time(s);
   }
   for (const auto& h : s.plan.to_be_told()) {
     s.plan.telling(h);
@@ -140,6 +154,7 @@ void manager::impl::start_sends(const std::shared_ptr<put_state>& state, bool he
 
 void manager::impl::take(put_state& s, sent a) {
   s.newest_revision = std::max(s.newest_revision, a.revision);
+  if (a.bytes) std::erase_if(s.under_way, [&](const auto& u) { return u.first == a.node; });
   if (a.bytes) a.stored ? s.plan.bytes_stored(a.node) : s.plan.bytes_failed(a.node);
   if (a.referenced) s.plan.told(a.node, a.named);
   else if (!a.bytes) s.plan.not_told(a.node);

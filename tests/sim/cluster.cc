@@ -1,5 +1,8 @@
 #include "sim/cluster.h"
 
+#include <cstdio>
+#include <cstdlib>
+
 namespace grenier::sim {
 
 namespace {
@@ -63,7 +66,8 @@ std::size_t neighbourhood::add(home_options o) {
   std::size_t i = m.index();
   settings_.push_back(std::move(o));
   homes_.emplace_back();
-  m.on_log = [this, i](log_level l, const std::string& s) {
+  m.on_log = [this, i, loud = std::getenv("GRENIER_SIM_LOG") != nullptr](log_level l, const std::string& s) {
+    if (loud) std::fprintf(stderr, "%10.3f home %zu: %s\n", static_cast<double>(world_.now().time_since_epoch().count()) / 1e9, i, s.c_str());
     if (on_log) on_log(i, l, s);
   };
   return i;

@@ -84,6 +84,13 @@ class fake_endpoint final : public wire::endpoint {
     }
   }
 
+  static void tell(fake_hub& hub, node_id whom, std::uint64_t serial, std::uint64_t number, result<wire::message> r) {
+    auto at = hub.present.find(whom);
+    if (at == hub.present.end() || at->second.second->serial_ != serial) return;
+    auto& all = at->second.second->pending_;
+    if (auto call = all.find(number); call != all.end()) call->second.set(std::move(r));
+  }
+
   static task<result<wire::message>> call(fake_endpoint* e, node_id to, wire::method me, wire::message q, wire::call_options o) {
     ASSERT(o.deadline != never);
     world& w = e->hub_.w;
@@ -99,7 +106,15 @@ class fake_endpoint final : public wire::endpoint {
     ++e->hub_.of_method[me];
     w.note("call " + std::to_string(static_cast<int>(me)) + " " + to.short_hex());
     const std::size_t a = e->m_.index(), b = where->second;
+    // Answers find their call by its number: nothing of this program is held by the world or by the other one.
+    const std::uint64_t number = ++e->calls_;
     one_shot<result<wire::message>> answer(e->rt_);
+    e->pending_.emplace(number, answer);
+    struct leave {
+      fake_endpoint* e;
+      std::uint64_t number;
+      ~leave() { e->pending_.erase(number); }
+    } leaving{e, number};
     fake_hub* hub = &e->hub_;
     const node_id from = e->id_;
     auto delay = [&w](std::size_t x, std::size_t y) {
@@ -114,13 +129,12 @@ class fake_endpoint final : public wire::endpoint {
       if (at == hub->present.end()) {
         if (hub->present.contains(from) && hub->present[from].second->serial_ == self)
           w.call_at(w.now() + delay(b, a), [=] {
-            if (auto back = hub->present.find(from); back != hub->present.end() && back->second.second->serial_ == self)
-              answer.set(fail(errc::outcome_unknown, "the connection broke"));
+            tell(*hub, from, self, number, fail(errc::outcome_unknown, "the connection broke"));
           });
         return;
       }
       fake_endpoint* other = at->second.second;
-      other->group_.spawn("handler", handle(other, self, from, me, std::move(q), o.deadline, answer));
+      other->group_.spawn("handler", handle(other, self, from, me, std::move(q), o.deadline, number));
     });
     auto r = co_await answer.wait(o.deadline);
     if (!r) co_return fail(errc::timed_out, "no answer");
@@ -128,7 +142,7 @@ class fake_endpoint final : public wire::endpoint {
   }
 
   static task<void> handle(fake_endpoint* here, std::uint64_t asker, node_id from, wire::method me, wire::message q, mono_time deadline,
-                           one_shot<result<wire::message>> answer) {
+                           std::uint64_t number) {
     auto h = here->handlers_.find(me);
     result<wire::message> r = fail(errc::not_implemented);
     if (h != here->handlers_.end()) r = co_await h->second({.node = from, .session = 1, .deadline = deadline, .by_invite = false, .invite_id = {}}, std::move(q));
@@ -140,7 +154,7 @@ class fake_endpoint final : public wire::endpoint {
     auto shared = std::make_shared<result<wire::message>>(std::move(r));
     w.call_at(w.now() + d, [=, &w] {
       if (!w.line(b, a).up || (hub->lose > 0 && w.unit() < hub->lose)) return;
-      if (auto back = hub->present.find(from); back != hub->present.end() && back->second.second->serial_ == asker) answer.set(std::move(*shared));
+      tell(*hub, from, asker, number, std::move(*shared));
     });
   }
 
@@ -152,6 +166,8 @@ class fake_endpoint final : public wire::endpoint {
   task_group group_;
   std::map<wire::method, wire::handler> handlers_;
   std::set<node_id> kept_, seen_;
+  std::map<std::uint64_t, one_shot<result<wire::message>>> pending_;
+  std::uint64_t calls_ = 0;
   std::move_only_function<void(node_id, bool)> on_connection_;
 };
 

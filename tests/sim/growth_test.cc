@@ -12,7 +12,7 @@ namespace {
 
 bytes content(int i, std::size_t size) {
   bytes b = "object " + std::to_string(i) + "\n";
-  while (b.size() < size) b += std::to_string(xxh3_64(b, static_cast<std::uint64_t>(i))) + "\n";
+  for (std::uint64_t n = 0; b.size() < size; ++n) b += std::to_string(xxh3_64({}, static_cast<std::uint64_t>(i) << 32 | n)) + "\n";
   return b;
 }
 
