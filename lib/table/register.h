@@ -114,9 +114,9 @@ struct register_value {
 };
 
 // Under which an operation runs. A newcomer, which has not merged its rows yet, neither knows what a quorum holds nor refuses what
-// is older: while its layout version decides alone, its answers are not answers (on_silent, unsure); while an older version must
-// agree as well, what it accepts may count, what it reads and promises may not once reads rely on it. Shared by many; the functions may be asked at any time and may change their mind about who is dark
-// (then the caller calls reconsider()).
+// is older: it counts only while an older version must agree as well; when its version decides alone, its answers, to accepts too,
+// are not answers (on_silent, unsure). Shared by many operations; the functions may be asked at any time and may change their mind
+// about who is dark (then the caller calls reconsider()).
 struct terms {
   replica_mask replicas = 0;                     // all that are asked
   // A quorum of every version in use: enough for accepts and promises, and for a value to be shown, also while rows move and a

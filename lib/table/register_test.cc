@@ -301,18 +301,25 @@ TEST_CASE("a write that nobody can have taken is unavailable; one that somebody 
 }
 
 TEST_CASE("who never got the accept may still have taken it from somebody else") {
-  stage s;
-  s.write("x");
-  const action first = s.sent[0];
-  s.reach({0});
-  s.silent({2}, delivery::none);
-  accept(s.cells[2], first.at, first.attempt, "x");  // a reader wrote it back: a quorum held it, and was seen
-  for (std::size_t i : {0U, 1U}) s.hold(i, 500, 1, "y");
-  s.reach({1});
-  REQUIRE(s.last.request == request::prepare);
-  s.silent({2});
-  s.reach({0, 1});
-  CHECK(s.what() == kind::unknown);
+  for (bool left_out : {false, true}) {
+    const mutations m{.undelivered_is_never = true};
+    stage s;
+    s.t->mutations = left_out ? &m : nullptr;
+    s.write("x");
+    const action first = s.sent[0];
+    s.reach({0});
+    s.silent({2}, delivery::none);
+    accept(s.cells[2], first.at, first.attempt, "x");  // a reader wrote it back: a quorum held it, and was seen
+    for (std::size_t i : {0U, 1U}) s.hold(i, 500, 1, "y");
+    s.reach({1});
+    REQUIRE(s.last.request == request::prepare);
+    s.silent({2});
+    s.reach({0, 1});
+    if (left_out)
+      CHECK(s.last.request == request::accept);  // x, y, and x again
+    else
+      CHECK(s.what() == kind::unknown);
+  }
 }
 
 TEST_CASE("a late yes to the first round still counts") {

@@ -169,8 +169,8 @@ void world::deliver(std::size_t n) {
     c.revision = p.revision;
     return perform(i, c.op->rebase(terms_for(i)));
   }
-  // What a newcomer holds tells nothing, and it takes what one with rows would refuse: that counts only while the old version guards.
-  if (p.unsynced && !newcomers_count && (p.what != request::accept || c.revision == 3)) return perform(i, c.op->on_silent(p.round, p.replica, delivery::unsure));
+  // What a newcomer holds tells nothing, and it takes what one with rows would refuse: it counts only while the old version guards.
+  if (p.unsynced && !newcomers_count && c.revision == 3) return perform(i, c.op->on_silent(p.round, p.replica, delivery::unsure));
   perform(i, c.op->on_answer(p.round, p.replica, p.answer));
 }
 
@@ -255,7 +255,10 @@ struct order {
     bool must = false;
     int first_end = 1 << 30;
     for (std::size_t i = 0; i < all.size(); ++i)
-      if (left >> i & 1 && all[i].ended >= 0 && all[i].what() != outcome::kind::unknown) must = true, first_end = std::min(first_end, all[i].ended);
+      if (left >> i & 1 && all[i].ended >= 0 && all[i].what() != outcome::kind::unknown) {
+        must = true;
+        first_end = std::min(first_end, all[i].ended);
+      }
     if (!must) return true;
     for (std::size_t i = 0; i < all.size(); ++i) {
       if (!(left >> i & 1) || all[i].begun > first_end) continue;
@@ -295,7 +298,9 @@ std::uint64_t world::hash() const {
   mix(h, sum);
   for (const auto& c : clients) {
     mix(h, static_cast<std::uint64_t>(c.begun + 1) << 16 | static_cast<std::uint64_t>(c.ended + 1));
-    if (c.op) mix(h, c.ended >= 0 ? static_cast<std::uint64_t>(c.what()) * 256 + static_cast<std::uint8_t>(c.result()) : register_inspector::hash(*c.op));
+    if (!c.op) continue;
+    const auto told = c.ended < 0 ? 0 : static_cast<std::uint64_t>(c.what()) * 256 + static_cast<std::uint8_t>(c.result());
+    mix(h, c.ended < 0 ? register_inspector::hash(*c.op) : told);
   }
   return h;
 }
@@ -309,7 +314,8 @@ std::string world::tell() const {
     if (!c.op) continue;
     s += std::string("\n  ") + kinds[static_cast<int>(c.kind)] + (c.kind == op_kind::read ? "" : " " + name(c.value));
     if (c.kind == op_kind::swap) s += " if " + name(c.expected);
-    s += ": " + std::to_string(c.begun) + ".." + (c.ended < 0 ? "" : std::to_string(c.ended) + " " + ends[static_cast<int>(c.what())] + " " + name(c.result()));
+    s += ": " + std::to_string(c.begun) + "..";
+    s += (c.ended < 0 ? "" : std::to_string(c.ended) + " " + ends[static_cast<int>(c.what())] + " " + name(c.result()));
   }
   return s;
 }
