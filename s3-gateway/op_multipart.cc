@@ -96,6 +96,7 @@ task<run::answer> run::upload_part() {
   S3_CO_TRY(given_checksums given, read_checksums(request_.headers));
   S3_CO_TRY(auto body, open_body(given, put_size_max, true));
   part.checksums = given.values;
+  part.compute = given.compute;
   if (signature_) part.content_sha256 = signature_->content_sha256;
   auto done = co_await core_.store.upload_part(call(for_body()), std::move(part), *body);
   if (!done) {

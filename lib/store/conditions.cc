@@ -67,9 +67,9 @@ result<void> check_read(const conditions& c, const object_meta& m) {
     return fail(errc::condition_failed, "If-Unmodified-Since: the object was changed after that");
   }
   if (c.if_none_match) {
-    if (etag_matches(*c.if_none_match, m.etag)) return fail(errc::not_modified, m.etag);
+    if (etag_matches(*c.if_none_match, m.etag)) return fail(errc::not_modified);
   } else if (c.if_modified_since_ms && !modified_after(m, *c.if_modified_since_ms)) {
-    return fail(errc::not_modified, m.etag);
+    return fail(errc::not_modified);
   }
   return {};
 }

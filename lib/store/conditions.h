@@ -9,7 +9,7 @@ namespace grenier::store {
 
 // Is the ETag (without quotes) in the header's list, or the list "*"?
 bool etag_matches(std::string_view header, std::string_view etag);
-// For GET and HEAD: not_modified (its detail is the ETag) or condition_failed.
+// For GET and HEAD: not_modified or condition_failed.
 result<void> check_read(const conditions&, const object_meta&);
 // For the source of a copy: whatever fails is condition_failed.
 result<void> check_source(const conditions&, const object_meta&);

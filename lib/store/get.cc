@@ -88,9 +88,15 @@ task<result<get_result>> service::get(call c, get_request q) {
       s.tasks.spawn("prefetch", s.fetch(block->hash, *prefetched->arriving, wire::priority::foreground));
     };
   CO_TRY(auto found, co_await s.find_object(c, q.bucket, q.key, action::get_object, !q.head, early));
-  CO_TRY_VOID(check_read(q.when, found.row.meta));
-  CO_TRY(wanted_bytes wanted, choose_bytes(found.row.meta, q));
   get_result r;
+  auto holds = check_read(q.when, found.row.meta);
+  if (holds.failed_with(errc::not_modified)) {
+    r.not_modified = true;
+    r.meta = std::move(found.row.meta);
+    co_return r;
+  }
+  CO_TRY_VOID(std::move(holds));
+  CO_TRY(wanted_bytes wanted, choose_bytes(found.row.meta, q));
   r.first = wanted.range.first;
   r.length = wanted.range.length;
   r.partial = wanted.partial;

@@ -43,7 +43,7 @@ struct attempts {
 struct expected_body {
   std::optional<bytes> md5, sha256;
   std::vector<checksum> checksums;
-  std::optional<crypto::hash_kind> compute;
+  std::optional<crypto::hash_kind> compute, also;  // checksums to compute and keep
   bool may_be_inline = true;
   std::uint64_t size_max = object_size_max;
   // Of a part: its upload's row, asked for while the body arrives.

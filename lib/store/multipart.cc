@@ -69,7 +69,7 @@ task<result<put_result>> service::upload_part(call c, upload_part_request q, bod
   if (q.number < 1 || q.number > part_number_max) co_return fail(errc::invalid_argument, "a part's number is 1 to 10000");
   CO_TRY(bucket b, co_await s.admit(c, q.bucket, action::put_object));
   const auto where = model::part_key(b.id, q.key, q.upload, q.number);
-  expected_body expected{.md5 = q.content_md5, .sha256 = q.content_sha256, .checksums = q.checksums, .may_be_inline = false,
+  expected_body expected{.md5 = q.content_md5, .sha256 = q.content_sha256, .checksums = q.checksums, .compute = q.compute, .may_be_inline = false,
                          .size_max = part_size_max};
   // The upload's row comes while the first block does.
   expected.upload = s.start_reading(model::upload_key(b.id, q.key, q.upload), s.reading(s.step_deadline(c)));

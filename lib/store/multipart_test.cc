@@ -221,6 +221,22 @@ TEST_CASE("parts need an open upload and a number") {
   CHECK(u.abort().failed_with(errc::no_such_upload));
 }
 
+TEST_CASE("a part's announced trailer is checked beside the upload's own kind") {
+  using crypto::hash_kind;
+  home h;
+  put_request q;
+  q.compute = hash_kind::sha256;
+  uploader u(h, q);
+  memory_body from(body_1());
+  from.trailing = {{hash_kind::crc32, crypto::digest(hash_kind::crc32, body_1())}};
+  upload_part_request p{.bucket = "photos", .key = "film", .upload = u.id, .number = 1, .compute = hash_kind::crc32};
+  auto r = h.run(h.store->upload_part(h.as_alice(), p, from));
+  REQUIRE(r);
+  CHECK(r->checksums.size() == 2);
+  u.note({1, r->etag});
+  CHECK(u.complete()->checksums[0].kind == hash_kind::sha256);
+}
+
 TEST_CASE("lists of parts") {
   home h;
   put_request q;

@@ -55,7 +55,7 @@ task<result<put_result>> service::put(call c, put_request q, body_source& from) 
   impl& s = *impl_;
   CO_TRY(bucket b, co_await s.admit(c, q.bucket, action::put_object));
   const auto where = model::object_key(b.id, q.key);
-  expected_body expected{q.content_md5, q.content_sha256, q.checksums, q.compute};
+  expected_body expected{.md5 = q.content_md5, .sha256 = q.content_sha256, .checksums = q.checksums, .compute = q.compute};
   CO_TRY(received_body got, co_await s.receive(where, std::move(expected), from, c));
 
   model::object_row row;

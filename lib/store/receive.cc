@@ -36,7 +36,8 @@ body_hashes::body_hashes(const expected_body& e, bool one_block) : md5_(crypto::
   };
   if (e.sha256) want(crypto::hash_kind::sha256);
   for (const checksum& c : e.checksums) want(c.kind);
-  if (e.compute) want(*e.compute);
+  for (const auto& kind : {e.compute, e.also})
+    if (kind) want(*kind);
 }
 
 void body_hashes::update(bytes_view b) {
@@ -70,7 +71,8 @@ result<void> body_hashes::check(const expected_body& e, std::vector<checksum> tr
       add(c.kind, *mine);
     }
   }
-  if (e.compute) add(*e.compute, *find(*e.compute));
+  for (const auto& kind : {e.compute, e.also})
+    if (kind) add(*kind, *find(*kind));
   return {};
 }
 
@@ -142,7 +144,7 @@ task<result<block_lists>> service::impl::list_blocks(table::row_key owner, versi
 
 result<void> service::impl::check_upload(const result<table::row>& row, expected_body& expected, received_body& got) {
   TRY(got.upload, open_upload(row));
-  if (got.upload->checksum_kind && !expected.compute) expected.compute = got.upload->checksum_kind;
+  expected.also = got.upload->checksum_kind;
   return {};
 }
 

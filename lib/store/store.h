@@ -7,11 +7,10 @@
 //   Runs on   its home thread.
 //   Durable   when a change returns a value it is on disk in two zones (or all there are).
 //   Cancel    a cancelled put leaves the old object or the new one.
-//   Errors    access_denied, no_such_bucket, no_such_key, no_such_upload, condition_failed, not_modified, invalid_range, bad_digest,
+//   Errors    access_denied, no_such_bucket, no_such_key, no_such_upload, condition_failed, invalid_range, bad_digest,
 //             checksum_mismatch, incomplete_body, invalid_part, invalid_part_order, part_too_small, too_large, already_exists,
 //             bucket_already_owned_by_you, bucket_not_empty, no_space, unavailable, outcome_unknown, timed_out, invalid_argument.
-//             not_modified: its detail is the object's ETag, without quotes. conflict: the bucket is being deleted, or changed too often
-//             meanwhile. overloaded: the memory budget stayed in use.
+//             conflict: the bucket is being deleted, or changed too often meanwhile. overloaded: the memory budget stayed in use.
 //   Limits    key 1..1024 bytes of UTF-8; object to 5 TiB; 10000 parts of 5 MiB..5 GiB (the last may be smaller); user metadata 2 KiB... 8 KiB
 //             in all; 10 tags.
 //   Not here  HTTP, XML, signatures (s3-gateway/).
@@ -140,6 +139,7 @@ struct upload_part_request {
   std::uint32_t number = 0;                     // 1..10000
   std::optional<bytes> content_md5, content_sha256;
   std::vector<checksum> checksums;
+  std::optional<crypto::hash_kind> compute;     // as of a put; the upload's kind is computed anyway
 };
 struct upload_part_copy_request {
   std::string bucket, key;

@@ -202,9 +202,19 @@ TEST_CASE("conditions of a read: every combination, in the order of RFC 9110") {
           CHECK(check_source(c, m).has_value() == !expected);
           if (expected) CHECK(check_source(c, m).failed_with(errc::condition_failed));
         }
-  conditions c;
-  c.if_none_match = yes;
-  CHECK(check_read(c, m).error().detail == "e");
+}
+
+TEST_CASE("what the reader has already is said, with its headers and without its body") {
+  home h;
+  auto put = h.put("x", "body", [](put_request& q) { q.headers.cache_control = "max-age=60"; });
+  auto g = h.get("x", [&](get_request& q) { q.when.if_none_match = in_quotes(put->etag); });
+  REQUIRE(g);
+  CHECK(g->not_modified);
+  CHECK(!g->body);
+  CHECK(g->meta.etag == put->etag);
+  CHECK(g->meta.headers.cache_control == "max-age=60");
+  CHECK(h.get("x", [&](get_request& q) { q.when.if_match = in_quotes("other"); }).failed_with(errc::condition_failed));
+  CHECK(!h.get("x", [&](get_request& q) { q.when.if_none_match = in_quotes("other"); })->not_modified);
 }
 
 TEST_CASE("lists of ETags") {
