@@ -25,11 +25,17 @@ std::set<node_id> coordinator::view::of(replica_mask m) const {
   return r;
 }
 
+// Of two homes, the one that has not merged its rows yet is not waited for either.
 std::set<node_id> coordinator::view::dark() const {
   std::set<node_id> r;
-  for (const auto& n : replicas)
-    if (!owner->core_.peers.up(n)) r.insert(n);
+  for (std::size_t i = 0; i < replicas.size(); ++i)
+    if (!owner->core_.peers.up(replicas[i]) || !votes(i)) r.insert(replicas[i]);
   return r;
+}
+
+// A newcomer knows neither what a quorum holds nor refuses what is older: where its version decides alone, it has no vote.
+bool coordinator::view::votes(std::size_t replica) const {
+  return layout->phase != layout::phase::settled || (counts[replica] & 1) != 0;
 }
 
 bool coordinator::view::quorum(replica_mask m) const {
@@ -400,6 +406,10 @@ action coordinator::hear_row(run& r, std::size_t i, const heard& h, pb::register
   auto a = answer::decode(in.answer());
   if (!a) {
     r.last = error(errc::protocol, "an answer that cannot be read");
+    return r.op.on_silent(h.round, i, delivery::unsure);
+  }
+  if (!r.v->votes(i)) {
+    r.last = error(errc::not_synced, "a home has not merged its rows yet");
     return r.op.on_silent(h.round, i, delivery::unsure);
   }
   if (a->accepted) r.attempts[a->accepted] = a->attempt;

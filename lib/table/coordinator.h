@@ -41,6 +41,7 @@ class coordinator {
     std::vector<std::uint32_t> counts;  // in which versions each counts for reading, so far as it said
     std::set<node_id> of(replica_mask) const;
     std::set<node_id> dark() const;
+    bool votes(std::size_t replica) const;
     bool quorum(replica_mask) const;
     bool read_quorum(replica_mask) const;
     bool maybe_quorum(replica_mask) const;

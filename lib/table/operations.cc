@@ -202,6 +202,7 @@ task<void> coordinator::write_together(std::vector<run_ptr> runs, std::vector<ac
         actions[n] = r.op.on_silent(rounds[n], i, delivery::unsure);
       } else {
         h.round = rounds[n];
+        r.v->counts[i] = h.answers->counts();
         actions[n] = hear_row(r, i, h, *h.answers->mutable_rows(static_cast<int>(n)));
       }
     }

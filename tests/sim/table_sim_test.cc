@@ -328,3 +328,29 @@ TEST_CASE("a home is taken out; what it held is elsewhere, and it is refused") {
     CHECK(r->value.row == "v");
   }
 }
+
+TEST_CASE("a home that slept through a change merges its partitions before it counts, and then stands in for another") {
+  homes h(14);
+  h.grow(3);
+  for (int i = 0; i < 30; ++i) REQUIRE(h.write(0, "k" + std::to_string(i), "v"));
+  h.crash(2);
+  h.w.run_for(5s);
+  h.join();
+  REQUIRE(h.settled(4, 120s));
+  for (int i = 0; i < 30; ++i) REQUIRE(h.write(3, "k" + std::to_string(i), "w"));
+  h.again(2);
+  h.w.run_for(60s);
+  CHECK(h[2].tables.layout().revision == h[0].tables.layout().revision);
+  CHECK(h[2].tables.status().partitions_to_sync == 0);
+  for (std::size_t dead : {0, 1, 3}) {
+    h.crash(dead);
+    h.w.run_for(5s);
+    for (int i = 0; i < 30; ++i) {
+      auto r = h.read(2, "k" + std::to_string(i));
+      REQUIRE(r);
+      CHECK(r->value.row == "w");
+    }
+    h.again(dead);
+    h.w.run_for(5s);
+  }
+}
