@@ -192,6 +192,8 @@ TEST_CASE("100 Continue is sent when the body is wanted, and not before a refusa
   r = f.talk({"PUT /deny HTTP/1.1\r\n" + host + "Expect: 100-continue\r\nContent-Length: 2\r\n\r\n"});
   CHECK(r.starts_with("HTTP/1.1 403"));
   CHECK(r.find("Connection: close") != std::string::npos);
+  r = f.talk({"PUT /ok HTTP/1.1\r\n" + host + "Expect: 100-continue\r\nContent-Length: 0\r\n\r\n"});
+  CHECK(r.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200"));
 }
 
 TEST_CASE("a body left unread is not taken for the next request") {

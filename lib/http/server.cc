@@ -125,6 +125,7 @@ class connection {
   void arm() {
     armed_ = s_.rt.clock().call_at(deadline_, [this] {
       armed_.reset();
+      if (deadline_ == never) return;  // a handler is at work; the next read or write arms it anew
       if (s_.rt.now() < deadline_) return arm();
       timed_out_ = true;
       close();
@@ -236,7 +237,9 @@ class live_exchange final : public exchange {
     // A body that will not be read to its end, or one that the client still waits to send, cannot be followed by another request.
     if (!body_done() && (request_.chunked || left_ > drop_max || (request_.expects_continue && !continued_))) c_.keep_ = false;
     if (c_.s_.stopping) c_.keep_ = false;
-    std::string h = "HTTP/1.1 " + std::to_string(r.status) + " " + std::string(reason(r.status)) + "\r\n";
+    // The empty body of a client that asked is welcome too: botocore misreads the next answer on a connection that gave none here.
+    std::string h = request_.expects_continue && body_done() && !std::exchange(continued_, true) ? "HTTP/1.1 100 Continue\r\n\r\n" : "";
+    h += "HTTP/1.1 " + std::to_string(r.status) + " " + std::string(reason(r.status)) + "\r\n";
     for (const auto& x : r.headers.all()) {
       if (x.value.find_first_of("\r\n") != std::string::npos) continue;  // never let a value end its line
       h.append(x.name).append(": ").append(x.value).append("\r\n");

@@ -97,7 +97,7 @@ class daemon {
  private:
   void begin_stop() {
     if (std::exchange(stopping_, true)) return;
-    rt_.log(log_level::info, "stopping");
+    if (exit_code_ == 0) rt_.log(log_level::info, "stopping");
     // Whatever hangs is cut off: what was acknowledged is on disk already.
     clock_.call_at(rt_.now() + stop_time, [this] { std::_Exit(exit_code_); });
     stopper_.spawn("stop", stop());
@@ -107,7 +107,8 @@ class daemon {
     if (auto r = co_await bring_up(); !r) {
       std::fprintf(stderr, "storaged: %s\n", r.error().detail.empty() ? std::string(to_string(r.error().code)).c_str() : r.error().detail.c_str());
       exit_code_ = exit_failed;
-      begin_stop();
+      // Not from within the task that the stop cancels.
+      clock_.call_at(rt_.now(), [this] { begin_stop(); });
     }
   }
 

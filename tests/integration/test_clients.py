@@ -60,9 +60,9 @@ def test_awscli(cluster, tool, files, tmp_path):
     listed = aws("s3", "ls", "--recursive", "s3://aws-cli/")
     assert "tree/sub/ü ñ+&%.jpg" in listed and "moved.bin" in listed and len(listed.splitlines()) == 2 + len(tree_sums(files))
     link = aws("s3", "presign", "s3://aws-cli/one/a.txt").strip()
-    assert tool("/usr/bin/curl", "-fsS", link).encode() == (files / "a.txt").read_bytes() or \
-        subprocess.run(["/usr/bin/curl", "-fsS", link], capture_output=True, check=True).stdout == (files / "a.txt").read_bytes()
-    broken = link.replace("X-Amz-Signature=", "X-Amz-Signature=0")
+    tool("/usr/bin/curl", "-fsS", "-o", tmp_path / "linked", link)
+    assert (tmp_path / "linked").read_bytes() == (files / "a.txt").read_bytes()
+    broken = link[:-1] + ("1" if link.endswith("0") else "0")
     assert "<Code>SignatureDoesNotMatch</Code>" in tool("/usr/bin/curl", "-sS", broken)
     aws("s3", "rm", "--recursive", "s3://aws-cli")
     aws("s3", "rb", "s3://aws-cli")
