@@ -84,6 +84,19 @@ TEST_CASE("nothing is withdrawn while a quorum does not know anything newer") {
   CHECK(h.below->calls["withdraw"] == 0);
 }
 
+TEST_CASE("nothing is withdrawn while what a quorum holds is older") {
+  home h;
+  REQUIRE(h.put("x", some_bytes(200 * k)));
+  REQUIRE(h.run(h.store->remove(h.as_alice(), "photos", "x")));
+  // Object and deletion are known here only.
+  h.below->rows.erase(model::object_key(h.photos(), "x"));
+  h.settle();
+  CHECK(h.below->references.size() == 4);
+  h.below->apply(model::object_key(h.photos(), "x"), {});
+  h.pass(std::chrono::hours(3));
+  CHECK(h.below->references.empty());
+}
+
 TEST_CASE("what fails is done later; a restart forgets nothing") {
   home h;
   REQUIRE(h.put("x", some_bytes(200 * k)));
