@@ -96,7 +96,9 @@ void shelf::on_reference(const table::change& c, kv::batch& b) {
   bool before = live(c.before_present, c.before), after = live(c.after_present, c.after);
   if (after && !before && !storing_.contains(*hash)) {
     // Whether the file is here is looked up later, under the lock: a deletion may be under way just now.
-    missing.add(b, {.hash = *hash, .due_ms = rt_.wall_ms() + in_ms(resync_delay_)});
+    todo t{.hash = *hash, .due_ms = rt_.wall_ms() + in_ms(resync_delay_)};
+    if (auto told = telling_.find(*hash); told != telling_.end()) t.origin = told->second;
+    missing.add(b, t);
   } else if (!after && (before || !c.before_present)) {
     garbage.add(b, {.hash = *hash, .due_ms = rt_.wall_ms() + in_ms(grace_period_)});
   }
@@ -230,6 +232,13 @@ task<result<shelf::confirmation>> shelf::confirm(question q, mono_time deadline)
   auto guard = co_await lock(q.hash, deadline);
   if (!guard) co_return fail(errc::timed_out, "waiting for block " + q.hash.short_hex());
   confirmation c;
+  // The row's own hook queues the block as well, and must not forget who told us.
+  struct telling {
+    std::map<block_hash, node_id>& all;
+    block_hash hash;
+    ~telling() { all.erase(hash); }
+  } t{telling_, q.hash};
+  telling_[q.hash] = q.origin;
   CO_TRY(auto at, co_await find(q.hash));
   c.file = at.has_value();
   kv::batch b;

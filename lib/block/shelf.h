@@ -101,6 +101,7 @@ class shelf {
   key_lock locks_;
   hash_set here_, damaged_;
   std::set<block_hash> storing_;  // under their locks: their references need no queue entry
+  std::map<block_hash, node_id> telling_;  // references that are being taken, and who sent them
   nanoseconds grace_period_{}, resync_delay_{};
 };
 
