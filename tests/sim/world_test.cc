@@ -107,8 +107,8 @@ TEST_CASE("a cut line stalls, a healed one goes on; nobody listening is refused;
   w.run_for(2s);
   CHECK(!r->has_value());
   w.at(0).crash();
-  w.run_for(1s);
-  CHECK(r->has_value());
+  w.run_for(200s);  // what was on the slow line comes first
+  REQUIRE(r->has_value());
   CHECK(!**r);
 }
 
