@@ -9,7 +9,6 @@ namespace {
 using json = nlohmann::json;
 
 constexpr std::string_view invite_head = "grenier1.";
-constexpr nanoseconds peers_written_every = 30s;
 
 // Strings out of foreign JSON: missing or of another type is empty.
 std::string text(const json& j, const char* name) {
@@ -284,7 +283,7 @@ struct node::impl {
 
   // Space, load and queues for the others to see; peers' addresses for the next start.
   task<void> keep_card() {
-    for (mono_time written{};;) {
+    for (bytes written;;) {
       auto s = blocks->stats();
       auto card = directory->self_information();
       card.space_total_bytes = s.capacity_bytes;
@@ -296,11 +295,11 @@ struct node::impl {
                                  {"queue/guests", s.guests}, {"queue/garbage", s.garbage_queue}, {"queue/sync", sync}, {"blocks", s.blocks},
                                  {"stored", s.stored_bytes}})
         (void)directory->announce_number(name, value);
-      if (rt.now() - written > peers_written_every) {
-        written = rt.now();
+      // At once when they change: homes that all restart together find each other by what they wrote down.
+      if (bytes known = directory->export_peers(); known != written) {
         kv::batch b;
-        b.put(kv::family::meta, "peers", directory->export_peers());
-        (void)co_await kv.commit(std::move(b));
+        b.put(kv::family::meta, "peers", known);
+        if (co_await kv.commit(std::move(b))) written = std::move(known);
       }
       co_await sleep_for(rt, 2s);
     }
