@@ -21,6 +21,7 @@ runtime::~runtime() {
   for (waiter* w = first_; w;) {
     waiter* next = w->next_;
     w->prev_ = w->next_ = nullptr;
+    w->linked_ = false;
     w = next;
   }
   first_ = nullptr;
@@ -49,7 +50,10 @@ void runtime::kill() {
   }
 }
 
+// A frame may outlive its machine: what is not linked touches nothing of it.
 void waiter::unlink() noexcept {
+  if (!linked_) return;
+  linked_ = false;
   if (rt_.first_ == this) rt_.first_ = next_;
   if (prev_) prev_->next_ = next_;
   if (next_) next_->prev_ = prev_;
@@ -76,6 +80,7 @@ task<bool> waiter::wait(mono_time deadline, bool cancellable) {
         self->next_ = self->rt_.first_;
         if (self->next_) self->next_->prev_ = self.get();
         self->rt_.first_ = self.get();
+        self->linked_ = true;
         if (deadline != never)
           self->timer_ = self->rt_.clock_.call_at(deadline, [self] {
             self->timer_.reset();
@@ -196,12 +201,27 @@ void key_lock::unlock(const bytes& key) noexcept {
 
 task_group::~task_group() = default;
 
+// Asio waits on its own behalf for a task that ended without having been suspended, and cannot bear to be cancelled then: what is
+// cancelled before it began never begins, and at the end of the task cancelling is over.
+task<void> task_group::run(std::shared_ptr<child> c, task<void> t) {
+  if (c->cancelled) co_return;
+  c->begun = true;
+  std::exception_ptr thrown;
+  try {
+    co_await std::move(t);
+  } catch (...) {
+    thrown = std::current_exception();
+  }
+  co_await asio::this_coro::throw_if_cancelled(false);
+  if (thrown) std::rethrow_exception(thrown);
+}
+
 std::shared_ptr<task_group::child> task_group::start(const char* name, task<void> t) {
   if (cancelled_ || rt_.killed()) return nullptr;
   auto c = std::make_shared<child>();
   c->name = name;
   auto at = children_.insert(children_.end(), c);
-  asio::co_spawn(rt_.executor(), std::move(t),
+  asio::co_spawn(rt_.executor(), run(c, std::move(t)),
                  asio::bind_cancellation_slot(c->signal.slot(), [this, at, c](std::exception_ptr e) {
                    if (e) {
                      try {
@@ -226,7 +246,7 @@ void task_group::cancel() {
   cancelled_ = true;
   // emit() may end a child at once and change the list: walk a copy.
   auto all = children_;
-  for (auto& c : all) c->signal.emit(asio::cancellation_type::terminal);
+  for (auto& c : all) c->cancel();
 }
 
 task<void> task_group::join() {

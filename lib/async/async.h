@@ -207,6 +207,7 @@ class waiter : public std::enable_shared_from_this<waiter> {
   std::optional<timer_id> timer_;
   waiter* prev_ = nullptr;
   waiter* next_ = nullptr;
+  bool linked_ = false;  // among the runtime's; else the runtime may be gone already
 };
 
 task<void> sleep_until(runtime&, mono_time);
@@ -343,7 +344,8 @@ class key_lock {
 };
 
 // Owns tasks. Its owner calls cancel() and awaits join() in stop(); a task that throws anything but cancellation is a
-// broken invariant and ends the process, saying its name.
+// broken invariant and ends the process, saying its name. A task may cancel its own group: it is unwound where it waits next.
+// What is cancelled before it began (spawned from outside the home thread) never begins.
 class task_group {
  public:
   explicit task_group(runtime& rt) : rt_(rt), empty_(rt) {}
@@ -362,7 +364,13 @@ class task_group {
   struct child {
     const char* name;
     asio::cancellation_signal signal;
+    bool begun = false, cancelled = false;
+    void cancel() {
+      cancelled = true;
+      if (begun) signal.emit(asio::cancellation_type::terminal);
+    }
   };
+  static task<void> run(std::shared_ptr<child> c, task<void> t);
   std::shared_ptr<child> start(const char* name, task<void> t);
   runtime& rt_;
   std::list<std::shared_ptr<child>> children_;
@@ -374,7 +382,7 @@ class task_group::handle {
  public:
   handle() = default;
   void cancel() const {
-    if (auto c = child_.lock()) c->signal.emit(asio::cancellation_type::terminal);
+    if (auto c = child_.lock()) c->cancel();
   }
 
  private:

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <boost/asio/co_spawn.hpp>
+#include <cstring>
 #include <filesystem>
 
 #include "async/async.h"
@@ -112,6 +113,30 @@ task<void> cancels(runtime& rt, bool& unwound) {
   CHECK(unwound);
 }
 
+task<void> cancels_own(runtime& rt, task_group& g, int& reached) {
+  reached = 1;
+  g.cancel();
+  reached = 2;
+  co_await sleep_for(rt, 1ms);
+  reached = 3;
+}
+task<void> ends_cancelled(task_group& g, int& reached) {
+  g.cancel();
+  reached = 1;
+  co_return;
+}
+task<void> counts(int& n) {
+  ++n;
+  co_return;
+}
+task<void> own_groups(runtime& rt, int& first, int& second) {
+  task_group g(rt), h(rt);
+  g.spawn("own", cancels_own(rt, g, first));
+  co_await g.join();
+  h.spawn("own", ends_cancelled(h, second));
+  co_await h.join();
+}
+
 }  // namespace
 
 TEST_CASE("sleeping, one_shot and its deadline") {
@@ -152,6 +177,46 @@ TEST_CASE("a cancelled group unwinds its tasks") {
   world w;
   bool unwound = false;
   w.run(cancels(w.rt, unwound));
+}
+
+TEST_CASE("a task may cancel its own group before it was ever suspended") {
+  world w;
+  int first = 0, second = 0;
+  w.run(own_groups(w.rt, first, second));
+  CHECK(first == 2);
+  CHECK(second == 1);
+}
+
+TEST_CASE("a task that is cancelled before it began never begins") {
+  world w;
+  int ran = 0;
+  task_group g(w.rt), h(w.rt);
+  g.spawn("late", counts(ran));
+  g.cancel();
+  auto one = h.spawn_cancellable("late", counts(ran));
+  one.cancel();
+  h.spawn("other", counts(ran));
+  w.io.run();
+  CHECK(g.size() == 0);
+  CHECK(h.size() == 0);
+  CHECK(ran == 1);
+}
+
+TEST_CASE("a waiter that outlives its runtime touches nothing of it") {
+  asio::io_context io;
+  real_clock clk(io);
+  real_random rnd;
+  thread_pool pool(io, 1, "test");
+  alignas(runtime) std::array<std::byte, sizeof(runtime)> place;
+  auto* rt = new (place.data()) runtime(io, clk, rnd, pool, pool);
+  auto w = std::make_shared<waiter>(*rt);
+  rt->~runtime();
+  // Wherever the runtime had its list: as if this waiter were its first.
+  std::array<waiter*, sizeof(runtime) / sizeof(waiter*)> pattern;
+  pattern.fill(w.get());
+  std::memcpy(place.data(), pattern.data(), sizeof pattern);
+  w.reset();
+  CHECK(std::memcmp(place.data(), pattern.data(), sizeof pattern) == 0);
 }
 
 TEST_CASE("kill() unwinds every frame without resuming it") {

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <new>
 
 #include "async/async.h"
 
@@ -53,15 +54,84 @@ result<void> make_and_sync_directories(const std::string& root, const std::strin
   return {};
 }
 
-result<void> write_all(int fd, const std::vector<shared_bytes>& pieces, const std::string& path) {
-  for (const auto& p : pieces)
-    for (std::size_t done = 0; done < p->size();) {
-      ssize_t n = ::write(fd, p->data() + done, p->size() - done);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return os_failure(path, errno);
-      done += static_cast<std::size_t>(n);
-    }
+result<void> write_all(int fd, bytes_view data, const std::string& path) {
+  while (!data.empty()) {
+    ssize_t n = ::write(fd, data.data(), data.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return os_failure(path, errno);
+    data.remove_prefix(static_cast<std::size_t>(n));
+  }
   return {};
+}
+
+// Large files go past the page cache: what is synced at once gains nothing there, and finding pages for it took a quarter of the
+// processor time of storing 5 MiB, and most of what waiting for the disk took.
+constexpr std::size_t direct_bytes_min = 128 << 10;
+constexpr std::size_t direct_unit = 4096;          // what every disk takes as alignment
+constexpr std::size_t staging_bytes = 1 << 20;
+
+// Where the disk may read from: aligned, one for each thread that writes.
+char* staging() {
+  struct release {
+    void operator()(char* p) const { ::operator delete[](p, std::align_val_t(direct_unit)); }
+  };
+  thread_local std::unique_ptr<char[], release> area(static_cast<char*>(::operator new[](staging_bytes, std::align_val_t(direct_unit))));
+  return area.get();
+}
+
+// The pieces as one run of bytes, in whole units; the rest, or all where the file system will not have it, through the page cache.
+class direct_writer {
+ public:
+  direct_writer(int fd, const std::string& path) : fd_(fd), path_(path) {
+    int flags = ::fcntl(fd_, F_GETFL);
+    direct_ = flags >= 0 && ::fcntl(fd_, F_SETFL, flags | O_DIRECT) == 0;
+  }
+  result<void> add(bytes_view data) {
+    while (!data.empty()) {
+      std::size_t n = std::min(data.size(), staging_bytes - filled_);
+      std::memcpy(staging() + filled_, data.data(), n);
+      filled_ += n;
+      data.remove_prefix(n);
+      if (filled_ == staging_bytes) TRY_VOID(flush());
+    }
+    return {};
+  }
+  // All that was added is written, not synced.
+  result<void> flush() {
+    std::size_t whole = filled_ / direct_unit * direct_unit, done = 0;
+    while (direct_ && done < whole) {
+      ssize_t n = ::write(fd_, staging() + done, whole - done);
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0 && errno != EINVAL) return os_failure(path_, errno);
+      if (n > 0) done += static_cast<std::size_t>(n);
+      if (n <= 0 || done % direct_unit != 0) direct_ = false;
+    }
+    if (done < filled_) {
+      if (int flags = ::fcntl(fd_, F_GETFL); flags < 0 || ::fcntl(fd_, F_SETFL, flags & ~O_DIRECT) != 0) return os_failure(path_, errno);
+      direct_ = false;
+      TRY_VOID(write_all(fd_, {staging() + done, filled_ - done}, path_));
+    }
+    filled_ = 0;
+    return {};
+  }
+
+ private:
+  int fd_;
+  const std::string& path_;
+  bool direct_ = false;
+  std::size_t filled_ = 0;
+};
+
+result<void> write_all(int fd, const std::vector<shared_bytes>& pieces, const std::string& path) {
+  std::size_t size = 0;
+  for (const auto& p : pieces) size += p->size();
+  if (size < direct_bytes_min) {
+    for (const auto& p : pieces) TRY_VOID(write_all(fd, *p, path));
+    return {};
+  }
+  direct_writer w(fd, path);
+  for (const auto& p : pieces) TRY_VOID(w.add(*p));
+  return w.flush();
 }
 
 }  // namespace
