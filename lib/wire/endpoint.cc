@@ -88,6 +88,7 @@ class endpoint_impl final : public endpoint {
   void on_invite(std::move_only_function<task<std::optional<bytes>>(bytes)> f) override { invite_secret_ = std::move(f); }
   void on_connection(std::move_only_function<void(node_id, bool)> f) override { told_ = std::move(f); }
   void set_cluster_key(bytes key) override;
+  void on_former_key(std::move_only_function<bool(node_id)> f) override { is_member_ = std::move(f); }
   refusals refused() const override { return refused_; }
 
  private:
@@ -119,6 +120,8 @@ class endpoint_impl final : public endpoint {
   void tell(node_id, bool connected);
   void drop_if_unused(node_id);
   bool seen_before(const bytes& open_key);
+  // Only members get the new cluster key for the former one.
+  bool may_use_former(node_id n) { return is_member_ && is_member_(n); }
   peer_entry& entry(node_id id) { return peers_.try_emplace(id, rt_).first->second; }
   const peer_entry* find(node_id id) const {
     auto at = peers_.find(id);
@@ -142,6 +145,7 @@ class endpoint_impl final : public endpoint {
   refusals refused_;
   std::move_only_function<task<std::optional<bytes>>(bytes)> invite_secret_;
   std::move_only_function<void(node_id, bool)> told_;
+  std::move_only_function<bool(node_id)> is_member_;
 };
 
 // ------------------------------------------------------------------------------------------------- life
@@ -313,6 +317,13 @@ task<void> endpoint_impl::greet(std::list<handshake_slot>::iterator at) {
   nanoseconds round_trip = rt_.now() - asked;
   auto end = r.on_proof(*proof);
   if (!end) co_return stream->close();
+  if (end->session && end->session->peer_former && !may_use_former(end->session->peer)) {
+    ++refused_.count;
+    refused_.last_from = stream->peer();
+    rt_.log(log_level::warning, "wire: " + stream->peer() + " was refused: node " + end->session->peer.short_hex() +
+                                    " knows the former cluster key, but is no member");
+    co_return stream->close();
+  }
   auto ok = co_await write_all(stream, end->verdict);
   if (!ok || !end->session || stopping_ || limit.passed()) {
     if (!end->session) rt_.log(log_level::warning, "wire: " + stream->peer() + " was refused: " + end->session.error().detail);
@@ -396,6 +407,10 @@ task<void> endpoint_impl::dial_loop(node_id id) {
     if (at == peers_.end() || !at->second.kept || stopping_) {
       if (c) (*c)->close("not wanted any more");
       continue;
+    }
+    if (c && (*c)->who().peer_former && !may_use_former(id)) {
+      (*c)->close("not a member");
+      c = fail(errc::access_denied, "it knows the former cluster key, but is no member");
     }
     if (c) {
       (*c)->who().peer_former ? begin(std::move(*c)) : install(std::move(*c));

@@ -119,6 +119,8 @@ class endpoint {
   virtual void on_connection(std::move_only_function<void(node_id, bool connected)>) = 0;
   // A member that removed a home changes the cluster key; the former one is accepted from members only to fetch the new.
   virtual void set_cluster_key(bytes key) = 0;
+  // Who is a member now: a removed one still has the former key, and is turned away. Until this is told, everybody who shows it is.
+  virtual void on_former_key(std::move_only_function<bool(node_id)>) {}
   // Handshakes refused with a wrong key since the start, and the last one's address (for status and metrics).
   struct refusals {
     std::uint64_t count = 0;

@@ -446,9 +446,10 @@ TEST_CASE("another node at the address, and this node itself, are not taken for 
 
 TEST_CASE("the former cluster key is good for fetching the new one only") {
   fixture f;
-  node a(f, 1), b(f, 2);
+  node a(f, 1), b(f, 2), removed(f, 3);
   bytes fresh(32, 'n');
   a.e->set_cluster_key(fresh);
+  a.e->on_former_key([&](node_id n) { return n == b.id; });
   b.e->keep(a.id, {a.e->local()});
   REQUIRE(f.until([&] { return b.e->connected(a.id); }, 5s));
   CHECK_FALSE(a.e->connected(b.id));
@@ -457,6 +458,12 @@ TEST_CASE("the former cluster key is good for fetching the new one only") {
   b.e->set_cluster_key(fresh);
   REQUIRE(f.until([&] { return b.e->connected(a.id) && a.e->connected(b.id); }, 5s));
   CHECK(b.call(a.id, method::ping, {}));
+  // Who was removed still has it.
+  removed.e->keep(a.id, {a.e->local()});
+  CHECK(f.until([&] { return f.was_logged("knows the former cluster key, but is no member"); }, 5s));
+  f.until([&] { return removed.e->connected(a.id); }, 1s);
+  CHECK_FALSE(removed.e->connected(a.id));
+  CHECK_FALSE(removed.call(a.id, method::member_info, {"key?", nullptr}));
 }
 
 TEST_CASE("forget() closes and stops dialling") {
