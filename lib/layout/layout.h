@@ -5,7 +5,9 @@
 // allow, minimum cost moves as little as possible. Changing it goes through numbered revisions of one state:
 //
 //   settled(v)      rows of a partition are read and written by quorums of v
-//   moving(v, w)    written by quorums of v and of w, read from v; new replicas of w merge rows from quorums of v
+//   moving(v, w)    written by quorums of v and of w. What is newest is known from a quorum of v, but a value is shown, and a list is
+//                   complete, only when a quorum of w agrees; where it does not, the value is first written back to both. New
+//                   replicas of w merge rows from quorums of v
 //   joint(v, w)     written and read by quorums of both: every partition of w has a quorum of synced replicas
 //   settled(w)      v has ended; entered when, in every partition, enough replicas of v know joint(v, w) that those
 //                   that do not cannot form a quorum of v

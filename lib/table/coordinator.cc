@@ -38,6 +38,14 @@ bool coordinator::view::votes(std::size_t replica) const {
   return layout->phase != layout::phase::settled || (counts[replica] & 1) != 0;
 }
 
+bool coordinator::view::read_by(std::size_t replica) const {
+  for (const auto* v : layout->read_versions()) {
+    const auto& all = v->replicas(p);
+    if ((counts[replica] & (v == &layout->current ? 1 : 2)) && std::find(all.begin(), all.end(), replicas[replica]) != all.end()) return true;
+  }
+  return false;
+}
+
 bool coordinator::view::quorum(replica_mask m) const {
   const auto who = of(m), down = dark();
   for (const auto* v : layout->write_versions())

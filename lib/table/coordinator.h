@@ -42,6 +42,7 @@ class coordinator {
     std::set<node_id> of(replica_mask) const;
     std::set<node_id> dark() const;
     bool votes(std::size_t replica) const;
+    bool read_by(std::size_t replica) const;  // it counts in a version that is read
     bool quorum(replica_mask) const;
     bool read_quorum(replica_mask) const;
     bool maybe_quorum(replica_mask) const;

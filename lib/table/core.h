@@ -42,6 +42,7 @@ struct core {
   std::map<table_id, definition> tables;
   task_group tasks;
   repair_status status;
+  bool ready = false;  // what is on disk of the layout is known: before that, nobody is answered
 
   bool merges(table_id t) const {
     auto at = tables.find(t);
@@ -80,6 +81,7 @@ struct core {
                                             wire::message q) {
     if (c->tasks.cancelled()) co_return fail(errc::unavailable, "this node is stopping");
     if (from.by_invite) co_return fail(errc::access_denied, "a guest may only join");
+    if (!c->ready) co_return fail(errc::unavailable, "this node is starting");
     Request request;
     if (!request.ParseFromString(q.head)) co_return fail(errc::protocol, "a request that cannot be read");
     CO_TRY(Answer a, co_await (part->*fn)(std::move(from), std::move(request)));

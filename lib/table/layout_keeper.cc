@@ -106,6 +106,7 @@ void layout_keeper::serve() {
   struct local {
     static task<result<wire::message>> answer(layout_keeper* k, wire::caller from) {
       if (from.by_invite) co_return fail(errc::access_denied, "a guest may only join");
+      if (!k->core_.ready) co_return fail(errc::unavailable, "this node is starting");
       if (!k->known()) co_return fail(errc::not_found, "this node has no layout yet");
       pb::layout_answer a;
       a.set_layout(k->encoded_);
@@ -293,7 +294,7 @@ task<result<void>> layout_keeper::drive_once() {
 task<void> layout_keeper::drive() {
   for (;;) {
     co_await changed_.wait(core_.rt.now() + 1s);
-    if (!drives()) continue;
+    if (!drives() || core_.skips("layout_steps")) continue;
     if (auto r = co_await drive_once(); !r && !r.failed_with(errc::conflict)) core_.status.last_error = "layout: " + r.error().to_string();
     if (core_.rt.now() < looked_ + 15s) continue;
     looked_ = core_.rt.now();

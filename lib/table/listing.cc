@@ -48,11 +48,11 @@ task<result<std::vector<list_told>>> coordinator::ask_lists(list_request q, std:
       slowest = std::max(slowest, core_.peers.hedge_delay(v->replicas[i]));
       out.start(i, ask_list(v->replicas[i], message, o));
     };
-    // For reading it is the versions that are read that count.
+    // While rows move, a list asks a quorum of the new version too: what it shows, and what it leaves out, must be so there.
     auto would_do = [&] {
       auto would = *v;
       std::fill(would.counts.begin(), would.counts.end(), 3u);
-      return would.read_quorum(asked);
+      return would.read_quorum(asked) && would.quorum(asked);
     };
     while (!queue.empty() && !would_do()) ask_one();
     hedges_ = std::min(hedges_ + 0.05, 20.0);
@@ -89,7 +89,7 @@ task<result<std::vector<list_told>>> coordinator::ask_lists(list_request q, std:
         answered |= replica_mask{1} << said->first;
         v->counts[said->first] = a->counts();
         told.push_back({v->replicas[said->first], std::move(*a)});
-        if (v->read_quorum(answered)) co_return told;
+        if (v->read_quorum(answered) && v->quorum(answered)) co_return told;
         if (out.outstanding() == 0 && !queue.empty()) ask_one();
       }
     }
@@ -136,7 +136,7 @@ task<result<list_page>> coordinator::list_once(list_request q, mono_time deadlin
     replica_mask m = 0;
     for (std::size_t i = 0; i < v->replicas.size(); ++i)
       if (who.contains(v->replicas[i])) m |= replica_mask{1} << i;
-    return v->read_quorum(m);
+    return v->read_quorum(m) && v->quorum(m);
   };
   list_merged all = table::merge(told, agree);
   std::vector<std::optional<list_entry>> shown(all.items.size());
@@ -233,12 +233,18 @@ task<result<std::vector<std::pair<node_id, bytes>>>> coordinator::query(layout::
         if (!a->second->refused().layout().empty()) (void)co_await layout_.adopt_bytes(a->second->refused().layout());
         again = true;
       } else {
+        // What a newcomer has counted so far is not what its partition holds.
+        v->counts[a->first] = a->second->counts();
+        if (!v->read_by(a->first)) {
+          last = error(errc::not_synced, "a home has not merged its rows yet");
+          continue;
+        }
         answered |= replica_mask{1} << a->first;
         said.emplace_back(v->replicas[a->first], a->second->answer());
-        if (until == o.deadline && v->quorum(answered)) until = std::min(until, core_.rt.now() + 500ms);
+        if (until == o.deadline && v->read_quorum(answered)) until = std::min(until, core_.rt.now() + 500ms);
       }
     }
-    if (v->quorum(answered)) co_return said;
+    if (v->read_quorum(answered)) co_return said;
     if (!again) co_return fail(errc::unavailable, "too few homes answered (" + last.to_string() + ")");
   }
   co_return fail(errc::unavailable, "the layout keeps changing");

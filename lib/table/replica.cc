@@ -215,9 +215,12 @@ void replica::accept_one(change_set& c, std::size_t n, pb::accept_row& in, pb::r
   out.set_answer(r.answer.encode());
 }
 
+// Whether this node counts is asked before its rows are: what is merged in between is not in the answer.
+
 task<result<pb::register_answers>> replica::accept(wire::caller from, pb::accept_request q) {
   pb::register_answers a;
   CO_TRY(auto refused, co_await admit(from, q.judged()));
+  const auto counts = refused ? 0 : layout_.counts(static_cast<layout::partition>(q.judged().partition()));
   change_set c;
   if (!refused) {
     std::vector<pb::row_id> rows;
@@ -245,13 +248,14 @@ task<result<pb::register_answers>> replica::accept(wire::caller from, pb::accept
     *a.mutable_refused() = std::move(*stale);
     co_return a;
   }
-  a.set_counts(layout_.counts(c.p));
+  a.set_counts(counts);
   co_return a;
 }
 
 task<result<pb::register_answers>> replica::prepare(wire::caller from, pb::prepare_request q) {
   pb::register_answers a;
   CO_TRY(auto refused, co_await admit(from, q.judged()));
+  const auto counts = refused ? 0 : layout_.counts(static_cast<layout::partition>(q.judged().partition()));
   CO_TRY(ballot at, ballot::decode(q.ballot()));
   change_set c;
   if (!refused) {
@@ -283,7 +287,7 @@ task<result<pb::register_answers>> replica::prepare(wire::caller from, pb::prepa
     *a.mutable_refused() = std::move(*stale);
     co_return a;
   }
-  a.set_counts(layout_.counts(c.p));
+  a.set_counts(counts);
   co_return a;
 }
 
@@ -310,6 +314,7 @@ task<result<replica::held>> replica::hold(bytes at, bytes raw, bool with_body) {
 task<result<pb::register_answers>> replica::read(wire::caller from, pb::read_request q) {
   pb::register_answers a;
   CO_TRY(auto refused, co_await admit(from, q.judged()));
+  const auto counts = refused ? 0 : layout_.counts(static_cast<layout::partition>(q.judged().partition()));
   change_set c;
   if (!refused) {
     CO_TRY_VOID(name_rows(c, q.judged(), {q.keys().begin(), q.keys().end()}));
@@ -327,7 +332,7 @@ task<result<pb::register_answers>> replica::read(wire::caller from, pb::read_req
     *a.mutable_refused() = std::move(*refused);
     co_return a;
   }
-  a.set_counts(layout_.counts(c.p));
+  a.set_counts(counts);
   co_return a;
 }
 
@@ -342,8 +347,9 @@ task<result<pb::list_answer>> replica::list(wire::caller from, pb::list_request 
     if (partition_of(k, layout_.state().partition_count()) != p) co_return fail(errc::protocol, "a row of another partition");
     list_request wanted{.table = k.table, .partition_key = q.partition_key(), .prefix = q.prefix(), .delimiter = q.delimiter(), .start = q.start(),
                         .entries_max = std::min<std::size_t>(q.entries_max(), 1000)};
+    const auto counts = layout_.counts(p);
     CO_TRY(a, co_await list_here(core_, p, std::move(wanted)));
-    a.set_counts(layout_.counts(p));
+    a.set_counts(counts);
     refused = refuses(q.judged());
   }
   if (refused) {
@@ -362,8 +368,14 @@ task<result<pb::counters_answer>> replica::count(wire::caller from, pb::counters
   }
   auto at = questions_.find(static_cast<std::uint16_t>(q.question()));
   if (at == questions_.end() || q.question() > 0xffff) co_return fail(errc::not_implemented, "nobody here answers this question");
-  CO_TRY(bytes said, co_await at->second(static_cast<layout::partition>(q.judged().partition()), q.argument()));
+  const auto p = static_cast<layout::partition>(q.judged().partition());
+  a.set_counts(layout_.counts(p));
+  CO_TRY(bytes said, co_await at->second(p, q.argument()));
   a.set_answer(std::move(said));
+  if (auto stale = layout_.stale(q.judged())) {
+    a.Clear();
+    *a.mutable_refused() = std::move(*stale);
+  }
   co_return a;
 }
 

@@ -51,7 +51,7 @@ inline void fill_accept(pb::accept_row& r, const row_key& key, const ballot& at,
   if (value.body) r.mutable_with()->set_content(*value.body);
 }
 
-// Which failures say that the request did nothing, and never will.
+// Which failures say that the request did nothing, and never will. Not `protocol`: an answer that cannot be read may say yes.
 inline delivery delivery_of(errc c) {
   switch (c) {
     case errc::unavailable:
@@ -59,7 +59,6 @@ inline delivery delivery_of(errc c) {
     case errc::not_implemented:
     case errc::invalid_argument:
     case errc::too_large:
-    case errc::protocol:
     case errc::clock_skew:
     case errc::no_space:
     case errc::overloaded:

@@ -14,7 +14,7 @@ struct replicated::impl {
   replica here;
   coordinator coordinating;
   repair repairing;
-  bool served = false, loaded = false, started = false;
+  bool loaded = false, started = false;
 
   task<result<void>> load() {
     if (loaded) co_return result<void>();
@@ -27,7 +27,11 @@ struct replicated::impl {
 };
 
 replicated::replicated(runtime& rt, kv::store& s, wire::endpoint& w, cluster::directory& d, hybrid_clock& c, node_id self, options o)
-    : impl_(std::make_unique<impl>(rt, s, w, d, c, self, std::move(o))) {}
+    : impl_(std::make_unique<impl>(rt, s, w, d, c, self, std::move(o))) {
+  impl_->layout.serve();
+  impl_->small.serve();
+  impl_->here.serve();
+}
 replicated::~replicated() = default;
 
 void replicated::define(table_id t, table_rules r) { impl_->shared.tables[t].rules = std::move(r); }
@@ -35,13 +39,9 @@ void replicated::on_apply(table_id t, apply_hook h) { impl_->shared.tables[t].ho
 
 task<result<void>> replicated::start() {
   impl& i = *impl_;
-  if (!std::exchange(i.served, true)) {
-    i.layout.serve();
-    i.small.serve();
-    i.here.serve();
-  }
   CO_TRY_VOID(co_await i.load());
   if (!i.layout.known()) co_return fail(errc::not_found, "this node has no layout yet");
+  i.shared.ready = true;
   if (std::exchange(i.started, true)) co_return result<void>();
   i.coordinating.on_missed([&i](node_id n, layout::partition p, const row_key& k) { i.repairing.hint(n, p, k); });
   i.coordinating.start();

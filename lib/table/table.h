@@ -133,9 +133,10 @@ class replicated {
     std::size_t memory_rows = 65536;              // recent accepts remembered
     nanoseconds merkle_interval = 60s;
     nanoseconds hint_interval = 5s;
-    // Steps of the register protocol left out on purpose, for tests of the tests; empty in production.
+    // Steps left out on purpose, for tests of the tests (register.h; "fence", "layout_steps"); empty in production.
     std::vector<std::string> mutations;
   };
+  // Registers its handlers: before endpoint.start(). They answer `unavailable` until start().
   replicated(runtime&, kv::store&, wire::endpoint&, cluster::directory&, hybrid_clock&, node_id self, options);
   ~replicated();
 
@@ -143,7 +144,7 @@ class replicated {
   void define(table_id, table_rules);
   void on_apply(table_id, apply_hook);
 
-  // Loads the layout; registers its handlers with wire; begins repair. not_found: there is no layout yet (found() or adopt() first).
+  // Loads the layout, answers others from then on, begins repair. not_found: there is no layout yet (found() or adopt() first).
   task<result<void>> start();
   task<void> stop();
 
@@ -174,7 +175,8 @@ class replicated {
   task<result<void>> merge_here(std::vector<write_item>, kv::batch extra);
   // Merge rows of one partition key, as they are here. (A block's references.)
   task<result<std::vector<std::pair<bytes, bytes>>>> scan_here(table_id, bytes partition_key);
-  // Asks every replica of p for its local answer to a question (counters): those that came before the deadline; at least a quorum, or unavailable.
+  // Asks every replica of p for its local answer to a question (counters): those that came before the deadline, of replicas that have merged
+  // the partition (5b.5); at least a read quorum, or unavailable.
   task<result<std::vector<std::pair<node_id, bytes>>>> query(layout::partition, std::uint16_t question, bytes argument, op_options);
   void answer_query(std::uint16_t question, std::move_only_function<task<result<bytes>>(layout::partition, bytes argument)>);
 

@@ -5,6 +5,7 @@
 #include "table/keys.h"
 #include "table/lists.h"
 #include "table/merkle.h"
+#include "table/run.h"
 
 using namespace grenier;
 using namespace grenier::table;
@@ -97,4 +98,9 @@ TEST_CASE("a digest depends on ballot, attempt and presence; the leaf on the key
   CHECK(merkle::digest("k", at(1), "a", true) != merkle::digest("k", at(1), "a", false));
   CHECK(merkle::digest("k", {}, "a", true) == u128{});
   CHECK(merkle::leaf_of("k") < merkle_leaves);
+}
+
+TEST_CASE("an answer that cannot be read may say yes: only what was refused before the gate did surely nothing") {
+  for (errc c : {errc::unavailable, errc::access_denied, errc::overloaded, errc::stale_layout, errc::clock_skew}) CHECK(delivery_of(c) == delivery::none);
+  for (errc c : {errc::protocol, errc::timed_out, errc::outcome_unknown, errc::internal, errc::io_failed, errc::cancelled}) CHECK(delivery_of(c) == delivery::unsure);
 }

@@ -224,6 +224,7 @@ struct node::impl {
     }
     build();
     endpoint->serve(wire::method::join, [this](wire::caller from, wire::message m) { return admit(std::move(from), std::move(m)); });
+    endpoint->on_former_key([this](node_id n) { return tables->layout().find(n) != nullptr; });
     endpoint->on_invite([this](bytes id) { return invite_secret(std::move(id)); });
     CO_TRY_VOID(service->prepare());
     CO_TRY_VOID(blocks->prepare());
@@ -243,6 +244,8 @@ struct node::impl {
     CO_TRY(auto peers, co_await get("peers"));
     if (peers)
       if (auto r = directory->import_peers(*peers); !r) rt.log(log_level::warning, "the list of peers is damaged: " + r.error().to_string());
+    // Before others reach the tables: the store's counters then change together with the rows on disk.
+    CO_TRY_VOID(co_await service->start());
     CO_TRY_VOID(endpoint->start());
     card.rpc_port = port_of(endpoint->local());
     directory->set_self(card);
@@ -251,7 +254,6 @@ struct node::impl {
     CO_TRY_VOID(co_await tables->start());
     follow(tables->layout());
     CO_TRY_VOID(co_await blocks->start());
-    CO_TRY_VOID(co_await service->start());
     if (did_found) CO_TRY_VOID(co_await make_first_key());
     group.spawn("card", keep_card());
     group.spawn("membership", keep_membership());

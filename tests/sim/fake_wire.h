@@ -21,6 +21,8 @@ struct fake_hub {
   double lose = 0;                       // of messages, each way
   std::uint64_t messages = 0, serials = 0;
   std::map<wire::method, std::uint64_t> of_method;
+  // Requests that do not arrive, besides those that are lost.
+  std::function<bool(node_id from, node_id to, wire::method)> drop;
 };
 
 class fake_endpoint final : public wire::endpoint {
@@ -30,8 +32,12 @@ class fake_endpoint final : public wire::endpoint {
     if (auto at = hub_.present.find(id_); at != hub_.present.end() && at->second.second == this) hub_.present.erase(at);
   }
 
-  void serve(wire::method me, wire::handler h) override { handlers_[me] = std::move(h); }
+  void serve(wire::method me, wire::handler h) override {
+    ASSERT(!started_);
+    handlers_[me] = std::move(h);
+  }
   result<void> start() override {
+    started_ = true;
     hub_.present[id_] = {m_.index(), this};
     return {};
   }
@@ -124,7 +130,7 @@ class fake_endpoint final : public wire::endpoint {
     auto lost = [hub, &w](std::size_t x, std::size_t y) { return !w.line(x, y).up || (hub->lose > 0 && w.unit() < hub->lose); };
     const std::uint64_t self = e->serial_;
     w.call_at(w.now() + delay(a, b), [=, q = std::move(q), &w]() mutable {
-      if (lost(a, b)) return;
+      if (lost(a, b) || (hub->drop && hub->drop(from, to, me))) return;
       auto at = hub->present.find(to);
       if (at == hub->present.end()) {
         if (hub->present.contains(from) && hub->present[from].second->serial_ == self)
@@ -168,6 +174,7 @@ class fake_endpoint final : public wire::endpoint {
   std::set<node_id> kept_, seen_;
   std::map<std::uint64_t, one_shot<result<wire::message>>> pending_;
   std::uint64_t calls_ = 0;
+  bool started_ = false;
   std::move_only_function<void(node_id, bool)> on_connection_;
 };
 

@@ -174,20 +174,24 @@ struct homes {
     if (!r) return fail(errc::internal, "did not end");
     return std::move(*r);
   }
-  result<table::list_page> list(std::size_t i, const bytes& prefix = {}, const bytes& delimiter = {}, const bytes& start = {}, std::size_t max = 1000) {
-    table::list_request q{table::table_id::object, "photos", prefix, delimiter, start, max};
+  result<table::list_page> list(std::size_t i, const bytes& prefix = {}, const bytes& delimiter = {}, const bytes& start = {}, std::size_t max = 1000,
+                                const bytes& bucket = "photos") {
+    table::list_request q{table::table_id::object, bucket, prefix, delimiter, start, max};
     auto r = w.await(w.at(i), at[i]->tables.list(std::move(q), soon()));
     if (!r) return fail(errc::internal, "did not end");
     return std::move(*r);
   }
-  // What one home's disk holds of a row.
-  bool holds(std::size_t i, const bytes& k) {
-    const auto p = layout::partition_of("photos", 256);
+  // What one home's disk holds of a row; empty: nothing.
+  bytes held(std::size_t i, const bytes& k, const bytes& bucket = "photos") {
     bytes place;
-    append_u16(place, p);
-    place += bytes("\1\6photos", 8) + k;
-    return w.at(i).kv_disk.content(kv::family::row).contains(place);
+    append_u16(place, layout::partition_of(bucket, 256));
+    place.push_back('\1');
+    place.push_back(static_cast<char>(bucket.size()));
+    const auto& all = w.at(i).kv_disk.content(kv::family::row);
+    auto found = all.find(place + bucket + k);
+    return found == all.end() ? bytes() : found->second;
   }
+  bool holds(std::size_t i, const bytes& k) { return !held(i, k).empty(); }
 };
 
 }  // namespace grenier::sim

@@ -41,7 +41,11 @@ struct chaos {
       o.client = name;
       o.invoked = c.now();
       const auto dice = h.w.below(10);
-      o.what = dice < 4 ? operation::kind::write : dice < 8 ? operation::kind::read : operation::kind::write_if_equal;
+      if (dice == 7) {
+        co_await list(c, i, name);
+        continue;
+      }
+      o.what = dice < 4 ? operation::kind::write : dice < 7 ? operation::kind::read : operation::kind::write_if_equal;
       o.value = o.what == operation::kind::read ? 0 : ++c.values;
       if (o.what == operation::kind::write_if_equal) o.expected = h.w.below(2) && c.values > 3 ? c.values - 1 - h.w.below(3) : 0;
       if (o.what == operation::kind::write_if_equal && o.expected == 0) o.what = operation::kind::write_if_absent;
@@ -80,6 +84,30 @@ struct chaos {
         if (!r) settle(mine, r.error());
         else mine.result = operation::outcome::done;
       }
+    }
+  }
+
+  // A page reads every key.
+  static task<void> list(chaos& c, std::size_t i, int name) {
+    std::array<std::size_t, keys> at{};
+    for (int k = 0; k < keys; ++k) {
+      at[static_cast<std::size_t>(k)] = c.seen[k].size();
+      operation o;
+      o.client = name;
+      o.invoked = c.now();
+      c.seen[k].push_back(o);
+    }
+    op_options with;
+    with.deadline = c.h.w.now() + 6s;
+    list_request q{.table = table_id::object, .partition_key = "photos", .prefix = "k", .delimiter = {}, .start = {}, .entries_max = 1000};
+    auto r = co_await c.h[i].tables.list(std::move(q), std::move(with));
+    for (int k = 0; k < keys; ++k) {
+      operation& mine = c.seen[k][at[static_cast<std::size_t>(k)]];
+      mine.returned = c.now();
+      mine.result = r ? operation::outcome::done : operation::outcome::failed;
+      if (!r) continue;
+      for (const auto& e : r->entries)
+        if (e.key == "k" + std::to_string(k)) mine.seen = std::stoull(e.projection);
     }
   }
 
@@ -163,7 +191,9 @@ TEST_CASE("and while the layout changes") {
 }
 
 TEST_CASE("a step of the protocol left out is found") {
-  for (const char* left_out : {"no_write_back", "quorum_of_one"}) {
+  // That a replica is counted once, and a value judged only where it stands, shows on the machine alone (register_explore_test):
+  // messages here arrive once, and what was judged too early has mostly been established before anybody looks.
+  for (const char* left_out : {"retry_without_asking", "no_write_back", "ignore_promises", "forgotten_is_never", "quorum_of_one"}) {
     CAPTURE(left_out);
     bool found = false;
     for (std::uint64_t seed = 300; seed < 340 && !found; ++seed) found = !chaos(seed, {left_out}).run(false).empty();
