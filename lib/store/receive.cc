@@ -163,7 +163,8 @@ result<void> check_size(const expected_body& e, std::uint64_t have, std::optiona
 task<result<bytes>> service::impl::next_piece(body_source& from, std::size_t wanted, semaphore::permit& memory_in_use, mono_time deadline) {
   memory_in_use = co_await memory->acquire(wanted, deadline);
   if (!memory_in_use) co_return fail(errc::overloaded, "the memory for bodies under way is in use");
-  bytes piece(wanted, '\0');
+  bytes piece;
+  piece.resize_and_overwrite(wanted, [wanted](char*, std::size_t) { return wanted; });  // filled at once: zeros would be written for nothing
   CO_TRY(std::size_t n, co_await fill(from, piece.data(), wanted));
   piece.resize(n);
   co_return piece;

@@ -180,10 +180,7 @@ class daemon {
     o.rpc_public = config_.rpc_public.empty() ? reachable_addresses(config_.rpc_listen) : config_.rpc_public;
     o.capacity_bytes = own_capacity_;
     for (const auto& d : config_.drives) o.capacity_bytes += d.capacity_bytes.value_or(default_capacity(d.path));
-    if (!config_.join.empty()) {
-      TRY_VOID(invite::decode(config_.join));
-      o.join = config_.join;
-    }
+    if (!config_.join.empty()) o.join = config_.join;
     o.upload_limit = config_.upload_limit;
     o.download_limit = config_.download_limit;
     auto port = [](const std::string& a) { return static_cast<std::uint16_t>(std::atoi(a.c_str() + a.rfind(':') + 1)); };
@@ -280,10 +277,16 @@ int run(int argc, char** argv) {
     std::fputs(line->text.c_str(), stdout);
     return 0;
   }
-  // Two arenas and early trimming keep the process small on a small machine.
+  if (const auto& join = line->settings.join; !join.empty())
+    if (auto ok = invite::decode(join); !ok) {
+      std::fprintf(stderr, "storaged: --join: %s\n", ok.error().detail.c_str());
+      return exit_usage;
+    }
+  // Two arenas and early trimming keep the process small on a small machine. A block's buffer (1 MiB) comes from the heap and
+  // goes back to it: mapping and faulting its pages anew for each block costs more than encrypting it.
   ::mallopt(M_ARENA_MAX, 2);
-  ::mallopt(M_TRIM_THRESHOLD, 1 << 20);
-  ::mallopt(M_MMAP_THRESHOLD, 256 << 10);
+  ::mallopt(M_TRIM_THRESHOLD, 8 << 20);
+  ::mallopt(M_MMAP_THRESHOLD, 2 << 20);
   struct rlimit files {};
   if (::getrlimit(RLIMIT_NOFILE, &files) == 0) {
     files.rlim_cur = files.rlim_max;
