@@ -142,13 +142,34 @@ TEST_CASE("bytes that are no reference are refused") {
 }
 
 TEST_CASE("a home replica is taken before a guest that is not much faster") {
-  std::vector<candidate> c{{node(4), "d", false, false, 1.0}, {node(2), "b", true, false, 1.2}, {node(1), "a", false, true, 0}};
+  std::vector<candidate> c{{.node = node(4), .zone = "d", .seconds = 1.0, .sending = 1.0},
+                           {.node = node(2), .zone = "b", .home = true, .seconds = 1.2, .sending = 1.2},
+                           {.node = node(1), .zone = "a", .self = true}};
   sort_candidates(c);
   CHECK(c[0].node == node(1));
   CHECK(c[1].node == node(2));
   c[1].seconds = 5;
   sort_candidates(c);
   CHECK(c[1].node == node(4));
+  // What waits for others on the way is no fault of a guest's.
+  c[1].seconds = 3.5;
+  c[2].seconds = 4.2;
+  sort_candidates(c);
+  CHECK(c[1].node == node(4));
+  // One that owes answers comes last, home or not.
+  c[2].seconds = 0.1;
+  c[2].late = true;
+  sort_candidates(c);
+  CHECK(c[2].node == node(2));
+}
+
+TEST_CASE("a hedge goes only where the caller allows it") {
+  auto s = cluster_of(3);
+  placement p(s, 0, candidates(3));
+  REQUIRE(p.next_target(false));
+  REQUIRE(p.next_target(false));
+  CHECK_FALSE(p.next_target(true, [](const candidate&) { return false; }));
+  CHECK(p.next_target(true, [](const candidate&) { return true; }));
 }
 
 TEST_CASE("durable: two zones have the bytes and a quorum the reference") {

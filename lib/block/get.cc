@@ -17,7 +17,7 @@ struct manager::impl::fetch {
 };
 
 task<result<shared_bytes>> manager::impl::get(block_hash h, wire::priority prio, mono_time deadline) {
-  hedges_left = std::min(10.0, hedges_left + 0.05);
+  hedges_left = std::min(hedges_max, hedges_left + 0.05);
   for (;;) {
     if (auto b = recent.find(h)) co_return b;
     std::shared_ptr<fetch> f;
@@ -54,10 +54,10 @@ task<void> manager::impl::run_fetch(block_hash h, std::shared_ptr<fetch> f, wire
 task<result<shared_bytes>> manager::impl::read_anywhere(block_hash h, wire::priority prio, mono_time deadline) {
   auto permit = co_await fetching.acquire(block_size_default, deadline);
   if (!permit) co_return fail(errc::timed_out, "waiting for memory to read a block");
-  auto local = co_await here.read(h, deadline);
+  auto local = co_await read_here(h, deadline);
   if (local) co_return local->plain;
   if (table.layout().partition_count() == 0) co_return fail(errc::unavailable, "there is no layout yet");
-  auto r = co_await fetch_hedged(h, prio, deadline);
+  auto r = co_await fetch_hedged(h, !local.failed_with(errc::overloaded), prio, deadline);
   if (!r) {
     // The only copy that could be asked is damaged: that is more than "not there".
     if (local.failed_with(errc::corrupt) && r.failed_with(errc::not_found)) co_return fail(local.error());
@@ -66,6 +66,19 @@ task<result<shared_bytes>> manager::impl::read_anywhere(block_hash h, wire::prio
   // It should be here as well: it need not cross a line twice.
   if (here.is_home(h) || here.guests.contains(h)) group.spawn("block keep", keep_fetched(h, r->form));
   co_return r->plain;
+}
+
+// A disk that hangs must not keep what other homes have; nor may the reads that wait for it pile up.
+task<result<block_bytes>> manager::impl::read_here(block_hash h, mono_time deadline) {
+  if (!here.is_here(h)) co_return co_await here.read(h, deadline);
+  if (reads_late < reads_late_max) {
+    fan_out<result<block_bytes>> reading(rt, group);
+    reading.start(0, here.read(h, deadline));
+    if (auto a = co_await reading.next(std::min(deadline, rt.now() + disk_patience))) co_return std::move(a->second);
+    ++reads_late;
+    reading.drain([this](std::size_t, result<block_bytes>) { --reads_late; });
+  }
+  co_return fail(errc::overloaded, "the disk does not answer");
 }
 
 task<void> manager::impl::keep_fetched(block_hash h, stored form) {
@@ -123,14 +136,14 @@ task<manager::impl::answer> manager::impl::ask_for(node_id from, block_hash h, w
 }
 
 // One after the other, the next as soon as one says no or is slower than it uses to be: homes, the guests they name, anybody.
-task<result<block_bytes>> manager::impl::fetch_hedged(block_hash h, wire::priority prio, mono_time deadline) {
+task<result<block_bytes>> manager::impl::fetch_hedged(block_hash h, bool not_here, wire::priority prio, mono_time deadline) {
   auto queue = homes_of(h);
   std::deque<node_id> todo_nodes(queue.begin(), queue.end());
   std::set<node_id> asked_nodes{self};
   auto homes = table.layout().all_replicas(table.partition_of(h.view()));
   std::set<node_id> said_no;
   if (std::find(homes.begin(), homes.end(), self) != homes.end()) {
-    said_no.insert(self);
+    if (not_here) said_no.insert(self);
     if (auto refs = co_await here.references_of(h))
       for (const auto& g : refs->guests) todo_nodes.push_back(g);
   }
@@ -154,25 +167,29 @@ task<result<block_bytes>> manager::impl::fetch_hedged(block_hash h, wire::priori
     }
   };
   mono_time hedge_at = never;
+  std::set<node_id> under_way;
   auto begin = [&] {
     auto n = ask_next();
-    double rate = n ? rate_from(*n) : 0;
-    hedge_at = n ? rt.now() + directory.hedge_delay(*n) + nanoseconds(static_cast<std::int64_t>(1.5e9 * (rate > 0 ? block_size_default / rate : 1.0))) : never;
+    hedge_at = never;
+    if (!n) return false;
+    under_way.insert(*n);
+    double rate = rate_from(*n), seconds = block_size_default / (rate > 0 ? rate : assumed_rate(*n));
+    hedge_at = rt.now() + directory.hedge_delay(*n) + nanoseconds(static_cast<std::int64_t>(1.5e9 * seconds));
+    return true;
   };
   begin();
   for (;;) {
-    auto a = co_await answers.next(std::min(deadline, hedge_at));
+    auto a = co_await answers.next(std::min({deadline, hedge_at, rt.now() + look_every}));
     if (!a && rt.now() >= deadline) co_return fail(errc::timed_out, "reading block " + h.short_hex());
     if (!a && answers.outstanding() == 0) break;
     if (!a) {
+      if (rt.now() < hedge_at && !std::all_of(under_way.begin(), under_way.end(), [&](const auto& n) { return directory.late(n); })) continue;
       hedge_at = never;
-      if (hedges_left >= 1 && prio != wire::priority::background) {
-        hedges_left -= 1;
-        begin();
-      }
+      if (hedges_left >= 1 && prio != wire::priority::background && begin()) hedges_left -= 1;
       continue;
     }
     auto& r = a->second;
+    under_way.erase(r.node);
     if (r.found) co_return std::move(r.block);
     corrupt |= r.corrupt;
     if (r.answered) said_no.insert(r.node);

@@ -54,7 +54,14 @@ struct manager::impl {
   task<sent> send_reference(std::shared_ptr<put_state>, node_id to, std::vector<node_id> guests, mono_time deadline);
   std::vector<candidate> candidates_for(const block_hash&, std::size_t size_bytes, layout::partition);
   double seconds_to(node_id, std::size_t size_bytes) const;
-  mono_time hedge_time(const put_state&) const;
+  double rate_to(node_id) const;
+  double way_out() const;
+  std::set<node_id> dark_members() const;
+  // In the same house, by the round trip.
+  bool is_near(node_id n) const { return directory.rtt(n) > 0ns && directory.rtt(n) < 5ms; }
+  // Bytes/s, of a line that was not measured yet.
+  double assumed_rate(node_id n) const { return is_near(n) ? 20e6 : 1.25e6; }
+  bool is_late(const put_state&) const;
   task<bool> know_revision(std::uint64_t revision, mono_time deadline);
 
   struct asked;
@@ -66,7 +73,8 @@ struct manager::impl {
   };
   task<result<void>> add_references(std::vector<reference>, mono_time deadline);
   task<result<void>> add_references_some(std::vector<reference>, mono_time deadline);
-  task<have_answer> ask_have(node_id, std::vector<std::size_t> which, std::vector<reference>, bool with_reference, mono_time deadline);
+  task<have_answer> ask_have(node_id, std::vector<std::size_t> which, std::vector<reference>, bool with_reference, std::vector<node_id> guests,
+                             mono_time deadline);
   task<result<void>> withdraw(std::vector<reference>, mono_time deadline);
 
   // ------------------------------------------------------------------------------- get.cc
@@ -81,7 +89,8 @@ struct manager::impl {
   task<result<shared_bytes>> get(block_hash, wire::priority, mono_time deadline);
   task<void> run_fetch(block_hash, std::shared_ptr<fetch>, wire::priority, mono_time deadline);
   task<result<shared_bytes>> read_anywhere(block_hash, wire::priority, mono_time deadline);
-  task<result<block_bytes>> fetch_hedged(block_hash, wire::priority, mono_time deadline);
+  task<result<block_bytes>> fetch_hedged(block_hash, bool not_here, wire::priority, mono_time deadline);
+  task<result<block_bytes>> read_here(block_hash, mono_time deadline);
   task<answer> ask_for(node_id, block_hash, wire::priority, mono_time deadline);
   task<void> keep_fetched(block_hash, stored);
   std::vector<node_id> homes_of(const block_hash&) const;  // of every version in use, without self
@@ -97,6 +106,7 @@ struct manager::impl {
   task<result<wire::message>> handle_count(wire::caller, wire::message);
   struct confirm_job;
   task<bool> confirm_some(std::shared_ptr<confirm_job>, mono_time deadline);
+  task<result<bool>> store_to_the_end(shelf::incoming, semaphore::permit, mono_time deadline);
   bool knows_references() const;
   nanoseconds fetch_delay(const node_id& origin) const;
 
@@ -119,6 +129,7 @@ struct manager::impl {
   task<result<bool>> guest_may_go(todo, std::uint64_t revision);
   task<void> layout_loop();
   task<result<void>> look_for_guests();
+  task<result<void>> look_for_missing();
 
   // ------------------------------------------------------------------------------- upkeep.cc
   task<void> garbage_loop();
@@ -149,10 +160,16 @@ struct manager::impl {
   std::map<block_hash, std::shared_ptr<fetch>> fetches;
   std::map<node_id, std::uint64_t> outstanding;      // bytes being sent to each node
   std::map<block_hash, std::set<node_id>> told_of;   // who said that it holds a block that is missing here
+  static constexpr nanoseconds disk_patience = 400ms;
+  static constexpr std::size_t reads_late_max = 8;
+  std::size_t reads_late = 0;                        // of this node's disk
   wait_list layout_changed, scrub_asked;
   std::uint64_t layout_seen = 0;
   bool scrub_hurries = false, started = false, stopping = false;
-  double hedges_left = 10;                           // 5 % of the requests, saved up to ten
+  // 5 % of the requests, saved up: as many as may be under way when a home freezes.
+  static constexpr double hedges_max = 64;
+  double hedges_left = hedges_max;
+  static constexpr nanoseconds look_every = 50ms;    // at those that a request waits for
   std::uint64_t n_sent = 0, n_received = 0, n_scrubbed = 0;
 };
 

@@ -5,10 +5,10 @@
 namespace grenier::block {
 
 void sort_candidates(std::vector<candidate>& c) {
-  auto cost = [](const candidate& x) { return x.home ? x.seconds : x.seconds * 1.5 + 0.02; };
+  auto cost = [](const candidate& x) { return x.home ? x.seconds : x.seconds + x.sending / 2 + 0.02; };
   // Stable: equals stay in the caller's order.
-  std::vector<std::pair<std::pair<double, std::size_t>, candidate>> order;
-  for (auto& x : c) order.push_back({{x.self ? -1.0 : cost(x), order.size()}, std::move(x)});
+  std::vector<std::pair<std::tuple<bool, double, std::size_t>, candidate>> order;
+  for (auto& x : c) order.push_back({{x.late, x.self ? -1.0 : cost(x), order.size()}, std::move(x)});
   std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   c.clear();
   for (auto& o : order) c.push_back(std::move(o.second));
@@ -45,13 +45,13 @@ std::set<std::string> placement::zones_of(const std::set<node_id>& nodes) const 
   return z;
 }
 
-std::optional<candidate> placement::next_target(bool more) {
+std::optional<candidate> placement::next_target(bool more, const std::function<bool(const candidate&)>& good) {
   std::set<node_id> busy = holders_;
   busy.insert(sending_.begin(), sending_.end());
   auto zones = zones_of(busy);
   if (zones.size() >= zones_needed() + (more ? 1 : 0)) return std::nullopt;
   for (const auto& c : candidates_)
-    if (!tried_.contains(c.node) && !zones.contains(c.zone)) {
+    if (!tried_.contains(c.node) && !zones.contains(c.zone) && (!good || good(c))) {
       tried_.insert(c.node);
       sending_.insert(c.node);
       return c;

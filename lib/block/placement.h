@@ -6,6 +6,7 @@
 //   Source    DESIGN section 4, "Uneven lines"; rules 5b.11, 5b.15.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <set>
 
@@ -18,10 +19,12 @@ struct candidate {
   std::string zone;
   bool home = false;
   bool self = false;
-  double seconds = 0;   // what sending the block there would take
+  double seconds = 0;   // until the block would have arrived there
+  double sending = 0;   // of these, those that the line is busy with it
+  bool late = false;    // it owes answers just now: only if there is no other
 };
 
-// Self first; then by time, a home replica before a guest of nearly its speed (its bytes need no second trip).
+// Self first, late ones last; by time, a home replica before a guest of nearly its speed (its bytes need no second trip).
 void sort_candidates(std::vector<candidate>&);
 
 class placement {
@@ -31,8 +34,9 @@ class placement {
   void set_layout(const layout::state& s);
   void set_dark(std::set<node_id> dark) { dark_ = std::move(dark); }
 
-  // The next node to send bytes to, or nothing: enough are under way, or none is left. `more`: one beyond that (a hedge).
-  std::optional<candidate> next_target(bool more);
+  // The next node to send bytes to, or nothing: enough are under way, or none is left. `more`: one beyond that (a hedge), one that
+  // `good` says yes to.
+  std::optional<candidate> next_target(bool more, const std::function<bool(const candidate&)>& good = {});
   void bytes_stored(const node_id&);
   void bytes_failed(const node_id&);
 

@@ -9,7 +9,9 @@ namespace grenier::block {
 namespace {
 // Asking first costs one round trip: worth it where it is small against sending.
 constexpr double ask_first_factor = 8;
-constexpr double assumed_rate = 1.25e6;  // bytes/s, of a line that was not measured yet
+// A second copy is sent in place of one that is late only where it costs little. Over a slow line it would take its time from
+// the first one; there the connection's own end is waited for.
+constexpr double hedge_seconds_max = 1.5;
 constexpr std::size_t items_max = 64;    // blocks a message
 
 void fill(pb::Reference& to, const reference& r, const std::vector<node_id>& guests) {
@@ -30,16 +32,47 @@ struct manager::impl::put_state {
   fan_out<sent> answers;
   std::uint64_t newest_revision = 0;
   std::vector<std::pair<node_id, mono_time>> under_way;  // bytes on their way, since when
-  mono_time hedge_at = never;
   error last;
   bool full = false;
 };
 
+// Until so many bytes more than those under way have arrived there: they wait for what goes out to it, and for what shares the
+// way out of this house.
 double manager::impl::seconds_to(node_id n, std::size_t size_bytes) const {
-  double rate = directory.rate_to(n);
-  auto out = outstanding.find(n);
-  double waiting = out == outstanding.end() ? 0 : static_cast<double>(out->second);
-  return in_seconds(directory.rtt(n)) + (static_cast<double>(size_bytes) + waiting) / (rate > 0 ? rate : assumed_rate);
+  auto waiting_for = [this](node_id m) {
+    auto out = outstanding.find(m);
+    return out == outstanding.end() ? 0.0 : static_cast<double>(out->second);
+  };
+  double rate = rate_to(n), waiting = waiting_for(n) / rate;
+  if (!is_near(n)) {
+    double all = 0;
+    for (const auto& m : table.layout().newest().members)
+      if (m.node != self && !is_near(m.node)) all += waiting_for(m.node);
+    waiting = std::max(waiting, all / std::max(rate, way_out()));
+  }
+  return in_seconds(directory.rtt(n)) + waiting + static_cast<double>(size_bytes) / rate;
+}
+
+// Bytes/s of the quickest line to another house: as much as the way out is known to carry. 0: nothing is known.
+double manager::impl::way_out() const {
+  double best = 0;
+  for (const auto& m : table.layout().newest().members)
+    if (m.node != self && !is_near(m.node)) best = std::max(best, directory.rate_to(m.node));
+  return best;
+}
+
+double manager::impl::rate_to(node_id n) const {
+  if (double known = directory.rate_to(n); known > 0) return known;
+  double rate = assumed_rate(n);
+  if (is_near(n)) return rate;
+  // What others send there says what its way in carries.
+  double seen = 0;
+  for (const auto& m : table.layout().newest().members)
+    if (auto card = directory.find(m.node))
+      if (auto l = card->links.find(n); l != card->links.end()) seen = std::max(seen, l->second.send_rate);
+  if (seen > 0) rate = seen;
+  double best = way_out();
+  return best > 0 ? std::min(best, rate) : rate;
 }
 
 std::vector<candidate> manager::impl::candidates_for(const block_hash& h, std::size_t size_bytes, layout::partition p) {
@@ -53,7 +86,13 @@ std::vector<candidate> manager::impl::candidates_for(const block_hash& h, std::s
     if (!mine)
       if (auto n = directory.find(m.node); n && n->info.space_total_bytes && n->info.space_free_bytes < size_bytes) continue;
     bool home = std::find(homes.begin(), homes.end(), m.node) != homes.end();
-    out.push_back({m.node, m.zone, home, mine, mine ? 0 : seconds_to(m.node, size_bytes)});
+    candidate c{.node = m.node, .zone = m.zone, .home = home, .self = mine};
+    if (!mine) {
+      c.seconds = seconds_to(m.node, size_bytes);
+      c.sending = static_cast<double>(size_bytes) / rate_to(m.node);
+      c.late = directory.late(m.node);
+    }
+    out.push_back(std::move(c));
   }
   // Equals are taken in an order of their own for each block, so that guests are spread.
   std::sort(out.begin(), out.end(), [&](const candidate& a, const candidate& b) {
@@ -68,7 +107,7 @@ task<result<void>> manager::impl::put(reference ref, shared_bytes content, mono_
   if (ref.owner.size() > owner_bytes_max) co_return fail(errc::invalid_argument, "the owner of a block is too long");
   auto permit = co_await sending.acquire(content->size(), deadline);
   if (!permit) co_return fail(errc::timed_out, "waiting for memory to send a block");
-  hedges_left = std::min(10.0, hedges_left + 0.05);
+  hedges_left = std::min(hedges_max, hedges_left + 0.05);
   auto form = co_await offload(rt, rt.cpu_pool(), [content, level = opt.zstd_level] { return encode(content, level); });
   if (table.layout().partition_count() == 0) co_return fail(errc::unavailable, "there is no layout yet");
   auto p = table.partition_of(ref.hash.view());
@@ -82,60 +121,62 @@ task<result<void>> manager::impl::put(reference ref, shared_bytes content, mono_
   co_return r;
 }
 
+// Of every version: a zone is dark when all its homes are.
+std::set<node_id> manager::impl::dark_members() const {
+  std::set<node_id> dark;
+  const auto& s = table.layout();
+  for (const auto* v : {&s.current, s.next ? &*s.next : nullptr})
+    for (std::size_t i = 0; v && i < v->members.size(); ++i)
+      if (!directory.up(v->members[i].node)) dark.insert(v->members[i].node);
+  return dark;
+}
+
 task<result<void>> manager::impl::run_put(std::shared_ptr<put_state> s, mono_time deadline) {
   for (;;) {
     if (s->newest_revision > table.layout().revision && !co_await know_revision(s->newest_revision, deadline))
       co_return fail(errc::timed_out, "the layout is older than that of its replicas");
     s->newest_revision = table.layout().revision;
     s->plan.set_layout(table.layout());
-    std::set<node_id> dark;
-    for (const auto& n : table.layout().all_replicas(table.partition_of(s->ref.hash.view())))
-      if (!directory.up(n)) dark.insert(n);
-    s->plan.set_dark(std::move(dark));
+    s->plan.set_dark(dark_members());
     if (s->plan.durable()) co_return result<void>();
     if (rt.now() >= deadline) co_return fail(errc::timed_out, "storing block " + s->ref.hash.short_hex());
     start_sends(s, false, deadline);
     if (s->plan.hopeless())
       co_return fail(s->full && s->plan.wants_bytes() ? errc::no_space : errc::unavailable,
                      "block " + s->ref.hash.short_hex() + (s->last.detail.empty() ? ": too few zones answer" : ": " + s->last.to_string()));
-    auto a = co_await s->answers.next(std::min(deadline, s->hedge_at));
+    auto a = co_await s->answers.next(std::min(deadline, s->under_way.empty() ? never : rt.now() + look_every));
     if (a) {
       take(*s, std::move(a->second));
     } else if (rt.now() >= deadline) {
       co_return fail(errc::timed_out, "storing block " + s->ref.hash.short_hex());
     } else if (s->answers.outstanding() == 0) {
       co_return fail(errc::unavailable, "block " + s->ref.hash.short_hex() + ": " + s->last.to_string());
-    } else if (mono_time t = hedge_time(*s); t > rt.now()) {
-      s->hedge_at = t;  // the line turned out to be slower than it was thought to be: that alone is no reason to send twice
-    } else {
-      s->hedge_at = never;
+    } else if (is_late(*s)) {
       start_sends(s, true, deadline);
     }
   }
 }
 
-// When the first of the sends under way is late, by what is known of its line now.
-mono_time manager::impl::hedge_time(const put_state& s) const {
-  mono_time at = never;
-  for (const auto& [node, since] : s.under_way) {
-    double rate = directory.rate_to(node);
-    double expected = 2 * seconds_to(node, s.form.data->size()) + (rate > 0 ? 0 : 2);
-    at = std::min(at, since + directory.hedge_delay(node) + nanoseconds(static_cast<std::int64_t>(expected * 1e9)));
-  }
-  return at;
+// One of the sends under way takes longer than its line explains, by what is known of the line now, or its home is silent.
+bool manager::impl::is_late(const put_state& s) const {
+  return std::any_of(s.under_way.begin(), s.under_way.end(), [&](const auto& u) {
+    if (directory.late(u.first)) return true;
+    double expected = 2 * seconds_to(u.first, 0);  // its bytes are under way already
+    return rt.now() - u.second > directory.hedge_delay(u.first) + nanoseconds(static_cast<std::int64_t>(expected * 1e9));
+  });
 }
 
 void manager::impl::start_sends(const std::shared_ptr<put_state>& state, bool hedge, mono_time deadline) {
   put_state& s = *state;
-  if (hedge) {
-    if (hedges_left < 1) return;
-    hedges_left -= 1;
-  }
+  s.plan.set_layout(table.layout());  // the one it knew may be gone since the last wait
   std::vector<candidate> targets;
-  while (auto c = s.plan.next_target(hedge)) {
-    targets.push_back(*c);
-    hedge = false;
+  if (hedge && hedges_left >= 1) {
+    if (auto c = s.plan.next_target(true, [&](const candidate& x) { return x.self || seconds_to(x.node, s.form.data->size()) <= hedge_seconds_max; })) {
+      hedges_left -= 1;
+      targets.push_back(*c);
+    }
   }
+  while (auto c = s.plan.next_target(false)) targets.push_back(*c);
   auto guests = s.plan.guests();
   for (const auto& c : targets) {
     if (c.self) {
@@ -144,7 +185,6 @@ void manager::impl::start_sends(const std::shared_ptr<put_state>& state, bool he
     }
     s.answers.start(0, send_bytes(state, c, guests, deadline));
     s.under_way.emplace_back(c.node, rt.now());
-    s.hedge_at = hedge_time(s);
   }
   for (const auto& h : s.plan.to_be_told()) {
     s.plan.telling(h);
@@ -181,16 +221,17 @@ task<manager::impl::sent> manager::impl::send_bytes(std::shared_ptr<put_state> s
   double rate = directory.rate_to(to.node);
   if (rate > 0 && static_cast<double>(size) / rate > ask_first_factor * in_seconds(directory.rtt(to.node))) {
     std::vector<reference> refs{s->ref};
-    auto have = co_await ask_have(to.node, {0}, std::move(refs), false, deadline);
+    auto have = co_await ask_have(to.node, {0}, refs, false, guests, deadline);
     a.revision = have.revision;
+    if (have.answers && have.answers->front().file && to.home) {
+      // It has the very bytes, which nothing may refer to yet: once more with the reference, under the lock that frees them.
+      have = co_await ask_have(to.node, {0}, std::move(refs), true, guests, deadline);
+      a.revision = std::max(a.revision, have.revision);
+      a.referenced = have.answers && have.answers->front().referenced;
+    }
     if (have.answers && have.answers->front().file) {
-      // It has the very bytes: now with the reference, under its lock.
       a.stored = true;
-      if (!to.home) co_return a;
-      auto r = co_await send_reference(s, to.node, guests, deadline);
-      r.bytes = r.stored = true;
-      r.tried_reference = true;
-      co_return r;
+      co_return a;
     }
   }
   pb::PutRequest q;
@@ -252,7 +293,7 @@ task<manager::impl::sent> manager::impl::send_reference(std::shared_ptr<put_stat
 // ------------------------------------------------------------------------------------------------- references without bytes
 
 task<manager::impl::have_answer> manager::impl::ask_have(node_id to, std::vector<std::size_t> which, std::vector<reference> refs,
-                                                         bool with_reference, mono_time deadline) {
+                                                         bool with_reference, std::vector<node_id> guests, mono_time deadline) {
   have_answer a{.node = to, .which = std::move(which)};
   pb::ItemsRequest q;
   q.set_revision(table.layout().revision);
@@ -260,7 +301,7 @@ task<manager::impl::have_answer> manager::impl::ask_have(node_id to, std::vector
   for (std::size_t i : a.which) {
     auto& item = *q.add_items();
     item.set_hash(refs[i].hash.str());
-    if (with_reference) fill(*item.mutable_reference(), refs[i], {});
+    if (with_reference) fill(*item.mutable_reference(), refs[i], guests);
   }
   wire::message msg{q.SerializeAsString(), nullptr};
   auto r = to == self ? co_await handle_items({.node = self, .deadline = deadline}, std::move(msg))
@@ -314,19 +355,13 @@ task<result<void>> manager::impl::add_references_some(std::vector<reference> ref
   std::map<node_id, std::vector<std::size_t>> by_node;
   for (std::size_t i = 0; i < refs.size(); ++i)
     for (const auto& n : table.layout().all_replicas(table.partition_of(refs[i].hash.view()))) by_node[n].push_back(i);
-  for (auto& [n, which] : by_node) answers.start(0, ask_have(n, which, refs, true, deadline));
-  auto dark_of = [this](const std::vector<node_id>& nodes) {
-    std::set<node_id> d;
-    for (const auto& n : nodes)
-      if (!directory.up(n)) d.insert(n);
-    return d;
-  };
+  for (auto& [n, which] : by_node) answers.start(0, ask_have(n, which, refs, true, {}, deadline));
   for (;;) {
     const auto& state = table.layout();
     bool all_good = true, hopeless = false;
     for (std::size_t i = 0; i < refs.size(); ++i) {
       auto p = table.partition_of(refs[i].hash.view());
-      auto dark = dark_of(state.all_replicas(p));
+      auto dark = dark_members();
       placement rules(state, p, {});
       rules.set_dark(dark);
       bool good = known.of[i].zones.size() >= rules.zones_needed();
@@ -361,7 +396,7 @@ task<result<void>> manager::impl::add_references_some(std::vector<reference> ref
         if (std::find(homes.begin(), homes.end(), g) == homes.end() && table.layout().find(g) && one.guests_asked.insert(g).second)
           ask_guests[g].push_back(r.which[k]);
     }
-    for (auto& [n, which] : ask_guests) answers.start(1, ask_have(n, which, refs, false, deadline));
+    for (auto& [n, which] : ask_guests) answers.start(1, ask_have(n, which, refs, false, {}, deadline));
   }
 }
 

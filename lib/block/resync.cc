@@ -9,7 +9,6 @@ namespace grenier::block {
 namespace {
 constexpr double slow_rate = 250e3;      // bytes/s: below, a block should not cross the line twice
 constexpr double quick_rate = 6.25e6;    // 50 Mbit/s: above, who has it does not feel a copy more
-constexpr double assumed_rate = 1.25e6;
 constexpr std::uint32_t patient_attempts = 5;  // for so many, a slow home that is still sending the block elsewhere is left alone
 constexpr std::uint32_t anybody_after = 2;
 constexpr nanoseconds retry_max = 1h, hand_over_max = 10min;
@@ -34,8 +33,8 @@ task<void> manager::impl::resync_loop() {
 
 task<void> manager::impl::resync_one(todo t, semaphore::permit) {
   auto done = co_await fetch_missing(t);
-  here.missing.set_busy(t.hash, false);
   if (!done) {
+    here.missing.set_busy(t.hash, false);
     here.last_error = "block " + t.hash.short_hex() + " is missing here: " + done.error().to_string();
     later(here.missing, t, retry_max);
     co_return;
@@ -45,7 +44,9 @@ task<void> manager::impl::resync_one(todo t, semaphore::permit) {
   auto at = co_await here.find(t.hash);
   auto refs = co_await here.references_of(t.hash);
   // A reference that came since then queued it anew: that entry stays.
-  if (!at || !refs || (!*at && (refs->live || here.guests.contains(t.hash)))) {
+  bool again = here.missing.came_again(t.hash);
+  here.missing.set_busy(t.hash, false);
+  if (!at || !refs || (!*at && (again || refs->live || here.guests.contains(t.hash)))) {
     guard.release();
     later(here.missing, t, retry_max);
     co_return;
@@ -108,7 +109,7 @@ task<result<std::vector<node_id>>> manager::impl::sources_of(const todo& t) {
     if (!seen.insert(n).second || !directory.up(n) || !table.layout().find(n)) continue;
     double rate = rate_from(n);
     if (n == t.origin && spare_origin(t, rate)) continue;
-    scored.emplace_back(std::chrono::duration<double>(directory.rtt(n)).count() + block_size_default / (rate > 0 ? rate : assumed_rate), n);
+    scored.emplace_back(std::chrono::duration<double>(directory.rtt(n)).count() + block_size_default / (rate > 0 ? rate : assumed_rate(n)), n);
   }
   std::sort(scored.begin(), scored.end());
   std::vector<node_id> out;
@@ -161,7 +162,12 @@ task<manager::impl::home_answers> manager::impl::ask_homes(std::vector<block_has
 task<void> manager::impl::hand_over_some(layout::replica_set homes, std::vector<todo> some) {
   if (std::find(homes.begin(), homes.end(), self) != homes.end()) {
     kv::batch b;
-    for (const auto& t : some) here.guests.remove(b, t.hash);  // at home by now
+    for (const auto& t : some) {  // at home by now
+      auto refs = co_await here.references_of(t.hash);
+      if (!refs) continue;
+      here.guests.remove(b, t.hash);
+      if (refs->live == 0) here.garbage.add(b, {.hash = t.hash, .due_ms = ms_from_now(opt.grace_period)});
+    }
     (void)co_await here.commit(std::move(b));
     co_return;
   }
@@ -238,10 +244,32 @@ task<result<void>> manager::impl::look_for_guests() {
     after = files.back().first;
     co_await sleep_for(rt, 20ms);
   }
+  CO_TRY_VOID(co_await look_for_missing());
   if (table.layout().newest().number != number) co_return result<void>();
   kv::batch b;
   here.set_setting(b, "layout", wanted);
   co_return co_await here.commit(std::move(b));
+}
+
+// References that were here before this node became a home again say nothing new to anybody: their blocks are looked for here.
+task<result<void>> manager::impl::look_for_missing() {
+  for (layout::partition p = 0; p < table.layout().partition_count(); ++p) {
+    for (bytes after; table.is_replica(p);) {
+      CO_TRY(auto keys, co_await table.keys_here(table::table_id::reference, p, after, 500));
+      if (keys.empty()) break;
+      after = keys.back();
+      kv::batch b;
+      for (const auto& k : keys) {
+        auto h = block_hash::from_bytes(k);
+        if (!h || here.is_here(*h) || here.missing.contains(*h)) continue;
+        CO_TRY(auto refs, co_await here.references_of(*h));
+        if (refs.live && !here.is_here(*h)) here.missing.add(b, {.hash = *h, .due_ms = rt.wall_ms()});
+      }
+      if (!b.empty()) CO_TRY_VOID(co_await here.commit(std::move(b)));
+      co_await sleep_for(rt, 5ms);
+    }
+  }
+  co_return result<void>();
 }
 
 }  // namespace grenier::block

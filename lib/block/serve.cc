@@ -67,7 +67,11 @@ task<result<wire::message>> manager::impl::handle_put(wire::caller c, wire::mess
     if (!proved) co_return fail(proved.error());
   }
   bool referenced = in.reference.has_value();
-  CO_TRY_VOID(co_await here.store(std::move(in), c.deadline));
+  fan_out<result<bool>> kept(rt, group);
+  kept.start(0, store_to_the_end(std::move(in), std::move(permit), c.deadline));
+  auto done = co_await kept.next();
+  if (!done) co_return fail(errc::unavailable, "stopping");
+  if (!done->second) co_return fail(done->second.error());
   if (!q.zstd()) recent.add(hash, msg.body);
   ++n_received;
   pb::ItemsAnswer a;
@@ -76,6 +80,11 @@ task<result<wire::message>> manager::impl::handle_put(wire::caller c, wire::mess
   i.set_file(true);
   i.set_referenced(referenced);
   co_return wire::message{a.SerializeAsString(), nullptr};
+}
+
+// Whoever asked may be gone meanwhile: a file is not left without its row.
+task<result<bool>> manager::impl::store_to_the_end(shelf::incoming in, semaphore::permit, mono_time deadline) {
+  co_return co_await here.store(std::move(in), deadline);
 }
 
 task<result<wire::message>> manager::impl::handle_get(wire::caller c, wire::message msg) {

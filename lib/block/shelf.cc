@@ -272,7 +272,6 @@ task<result<bool>> shelf::free(block_hash h, std::move_only_function<task<result
   b.remove(kv::family::block, row_of(row_kind::file, h));
   guests.remove(b, h);
   garbage.remove(b, h);
-  missing.remove(b, h);
   damaged_.erase(h);
   // The row first: a file without a row is found by the sweep, a row without its file would be damage.
   CO_TRY_VOID(co_await kv_.commit(std::move(b)));
@@ -309,6 +308,21 @@ task<void> shelf::adopt(drives::found f) {
   auto size = co_await disks.size(f);
   if (!size) co_return;
   f.where.stored_bytes = *size;
+  if (!*at) {
+    // Nobody knows whether it was synced before the crash: what a row says is here must be here after the next one too.
+    auto form = co_await disks.read(f.hash, f.where);
+    if (!form) co_return;
+    auto proved = co_await offload(rt_, rt_.cpu_pool(), [form = *form, h = f.hash] { return decode(form, h); });
+    if (!proved) {
+      (void)co_await disks.remove(f);
+      co_return;
+    }
+    auto placed = co_await disks.write(f.hash, *form);
+    if (!placed) co_return;
+    if (placed->drive != f.where.drive || placed->zstd != f.where.zstd) (void)co_await disks.remove(f);
+    disks.take_used(*placed);
+    f.where = *placed;
+  }
   kv::batch b;
   b.put(kv::family::block, row_of(row_kind::file, f.hash), encode(f.where));
   if (!*at && is_home(f.hash)) garbage.add(b, {.hash = f.hash, .due_ms = rt_.wall_ms() + in_ms(grace_period_)});

@@ -43,6 +43,7 @@ void todo_queue::add(kv::batch& b, todo t) {
   if (t.since_ms == 0) t.since_ms = rt_.wall_ms();
   b.put(kv::family::block, row_of(kind_, t.hash), encode(t));
   known_.insert(t.hash);
+  if (busy_.contains(t.hash)) again_.insert(t.hash);
   // The row is not visible yet: whoever takes a fresh entry looks for it a little later.
   if (fresh_.size() < fresh_max && t.due_ms < rt_.wall_ms() + 60'000)
     fresh_.emplace_back(std::max(t.due_ms, rt_.wall_ms() + 20), t.hash);

@@ -50,7 +50,12 @@ class todo_queue {
   std::size_t size() const noexcept { return known_.size(); }
   // The next due entries that are not marked busy: at least one, so it may wait for long.
   task<std::vector<todo>> next(std::size_t max);
-  void set_busy(const block_hash& h, bool busy) { busy ? void(busy_.insert(h)) : void(busy_.erase(h)); }
+  void set_busy(const block_hash& h, bool busy) {
+    busy ? void(busy_.insert(h)) : void(busy_.erase(h));
+    again_.erase(h);
+  }
+  // An entry came while this one was busy, in a batch that may not be visible yet: what was just found out is not enough.
+  bool came_again(const block_hash& h) const { return again_.contains(h); }
   // Everything is due now.
   void hurry();
 
@@ -61,7 +66,7 @@ class todo_queue {
   kv::store& kv_;
   row_kind kind_;
   wait_list added_;
-  hash_set known_, busy_;
+  hash_set known_, busy_, again_;
   std::deque<std::pair<std::uint64_t, block_hash>> fresh_;  // due soon, in no order
   bool look_again_ = true;          // a pass may find something
   std::uint64_t earliest_ms_ = 0;   // of what the last pass saw and did not take

@@ -8,6 +8,8 @@
 namespace grenier::cluster {
 
 namespace {
+constexpr nanoseconds late_min = 150ms;  // of a process that waits for the processor or its disk, not for the line
+
 // Space and load alone are not worth a message each time.
 bool only_amounts_differ(self_info a, const self_info& b) {
   a.space_free_bytes = b.space_free_bytes;
@@ -132,9 +134,16 @@ node directory::impl::describe(node_id n) const {
   return r;
 }
 
+bool directory::impl::is_late(node_id n) const {
+  if (n == self) return false;
+  auto at = peers.find(n);
+  if (at == peers.end() || !at->second.up) return true;
+  return at->second.asked && rt.now() - *at->second.asked > late_min + 3 * ep.quality(n).rtt;
+}
+
 std::vector<node_id> directory::impl::by_quality(std::vector<node_id> of) const {
   struct entry {
-    int kind;  // 0 self, 1 connected, 2 up but its connection is gone, 3 down
+    int kind;  // 0 self, 1 connected, 2 up but its connection is gone or it is late, 3 down
     nanoseconds rank;
     std::size_t index;
     auto operator<=>(const entry&) const = default;
@@ -147,7 +156,7 @@ std::vector<node_id> directory::impl::by_quality(std::vector<node_id> of) const 
     } else if (p == peers.end() || !p->second.up) {
       order.push_back({3, p == peers.end() ? nanoseconds::max() : p->second.rank, i});
     } else {
-      order.push_back({p->second.connected ? 1 : 2, p->second.rank.count() ? p->second.rank : nanoseconds(1s), i});
+      order.push_back({p->second.connected && !is_late(of[i]) ? 1 : 2, p->second.rank.count() ? p->second.rank : nanoseconds(1s), i});
     }
   }
   std::sort(order.begin(), order.end());
@@ -294,6 +303,8 @@ double directory::suspicion(node_id n) const {
   const double phi = at->second.det.phi(impl_->rt.now());
   return at->second.connected ? phi : std::max(phi, limit / 2);
 }
+
+bool directory::late(node_id n) const { return impl_->is_late(n); }
 
 std::optional<mono_time> directory::down_since(node_id n) const {
   auto at = impl_->peers.find(n);

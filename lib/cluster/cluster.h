@@ -116,13 +116,16 @@ class directory {
   // ----------------------------------------------------------------------------------------- liveness
   bool up(node_id) const;             // self: always
   double suspicion(node_id) const;    // 0 .. ; at options::suspicion_limit it is down
+  // A heartbeat waits for its answer longer than the line explains: seconds before suspicion says anything. Reorders requests
+  // and brings hedges forward; says nothing of whether the node lives. Self: never. One that is not up: always.
+  bool late(node_id) const;
   std::optional<mono_time> down_since(node_id) const;       // nothing while up
   // The known members (self included) that are up / down.
   std::vector<node_id> up_members() const;
   std::vector<node_id> down_members() const;
 
   // ----------------------------------------------------------------------------------------- quality
-  // Self first, then those that are up by round trip (with hysteresis), then the others.
+  // Self first, then those that are up by round trip (with hysteresis), late ones after them, then the others.
   std::vector<node_id> by_quality(std::vector<node_id>) const;
   // After this long without an answer another replica is asked: rtt_p95 within 5 ms .. 500 ms; 500 ms while not measured.
   nanoseconds hedge_delay(node_id) const;

@@ -36,6 +36,21 @@ TEST_CASE("all members find each other from one address and are up") {
   }
 }
 
+TEST_CASE("a peer that falls silent is late within 700 ms on a near line, comes after the others, and is late no more when it answers") {
+  village v(3);
+  v.n.one_way = 1ms;
+  v.n.run_for(30s + 130ms);
+  CHECK_FALSE(v[0].late(v.id(1)));
+  CHECK_FALSE(v[0].late(v.id(0)));
+  v.n.dead.insert(v.id(1));
+  CHECK(until(v, 10s, [&] { return v[0].late(v.id(1)); }) <= 700ms);
+  CHECK(v[0].up(v.id(1)));
+  CHECK(v[0].by_quality({v.id(1), v.id(2), v.id(0)}) == std::vector<node_id>{v.id(0), v.id(2), v.id(1)});
+  CHECK_FALSE(v[0].late(v.id(2)));
+  v.n.dead.clear();
+  CHECK(until(v, 10s, [&] { return !v[0].late(v.id(1)); }) <= 1s);
+}
+
 TEST_CASE("a peer that falls silent is down within 3 s, whatever its line") {
   for (auto one_way : {1ms, 11ms, 35ms, 50ms})
     for (auto jitter : {0ms, 100ms, 200ms}) {

@@ -30,6 +30,7 @@ struct peer {
   mono_time since{};            // of being down; of being connected or not
   mono_time mentioned{};        // somebody who sees it told of it, or it spoke itself
   unsigned pings = 0;           // under way
+  std::optional<mono_time> asked;  // the first heartbeat since the last answer
   std::uint64_t told = 0;       // its incarnation, as it said itself on this connection
   std::uint64_t knows = 0;      // which of ours it has, as it said
   bool exchanging = false;
@@ -53,6 +54,7 @@ struct directory::impl {
   bool is_member(node_id n) const { return members.contains(n); }
   node describe(node_id) const;
   bool is_up(node_id) const;
+  bool is_late(node_id) const;
   std::vector<std::string> own_addresses() const;
   std::vector<node_id> by_quality(std::vector<node_id>) const;
 

@@ -59,6 +59,7 @@ void directory::impl::connection(node_id n, bool connected) {
   if (!peers.contains(n) && !is_member(n) && !members.empty() && !make_room(n)) return;
   auto& p = know(n);
   p.connected = connected;
+  p.asked.reset();
   p.since = rt.now();
   p.told = p.knows = 0;
   if (auto held = cards.find(n); held != cards.end()) held->second.direct = false;
@@ -143,6 +144,7 @@ task<void> directory::impl::ping(node_id n) {
   auto at = peers.find(n);
   if (at == peers.end()) co_return;
   ++at->second.pings;
+  if (!at->second.asked) at->second.asked = rt.now();
   auto answer = co_await ep.call(n, wire::method::ping, make_ping(n), {wire::priority::control, rt.now() + 5s});
   at = peers.find(n);
   if (at == peers.end()) co_return;
@@ -152,6 +154,8 @@ task<void> directory::impl::ping(node_id n) {
   if (at == peers.end()) co_return;
   auto& p = at->second;
   if (!p.up) p.det.reset();
+  p.asked.reset();
+  if (p.pings > 0) p.asked = rt.now();  // one that was sent after it may be on its way
   p.det.heard(rt.now());
   p.mentioned = rt.now();
   if (p.connected) set_up(n, p, true);

@@ -417,6 +417,23 @@ task<result<std::vector<std::pair<bytes, bytes>>>> replica::scan_here(table_id t
   }
 }
 
+task<result<std::vector<bytes>>> replica::keys_here(table_id t, layout::partition p, bytes after, std::size_t keys_max) {
+  bytes table = partition_prefix(p);
+  table.push_back(static_cast<char>(t));
+  std::vector<bytes> keys;
+  // Keys are ordered by their length first, then by their bytes.
+  for (bytes from = after.empty() ? table : after_prefix(group_prefix(p, t, after)); keys.size() < keys_max;) {
+    CO_TRY(auto page, co_await core_.store.scan(kv::family::row, {.from = from, .until = after_prefix(table), .entries_max = keys_max}));
+    if (page.empty()) break;
+    from = page.back().key + '\0';
+    for (const auto& e : page) {
+      CO_TRY(auto l, locate(e.key));
+      if (keys.size() < keys_max && (keys.empty() || keys.back() != l.key.partition_key)) keys.push_back(std::move(l.key.partition_key));
+    }
+  }
+  co_return keys;
+}
+
 task<result<void>> replica::take(layout::partition p, pb::pull_answer from) {
   const bytes prefix = partition_prefix(p);
   change_set c;

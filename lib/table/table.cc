@@ -82,6 +82,9 @@ bool replicated::is_replica(layout::partition p) const {
 }
 task<result<void>> replicated::merge_here(std::vector<write_item> rows, kv::batch extra) { return impl_->here.merge_here(std::move(rows), std::move(extra)); }
 task<result<std::vector<std::pair<bytes, bytes>>>> replicated::scan_here(table_id t, bytes key) { return impl_->here.scan_here(t, std::move(key)); }
+task<result<std::vector<bytes>>> replicated::keys_here(table_id t, layout::partition p, bytes after, std::size_t keys_max) {
+  return impl_->here.keys_here(t, p, std::move(after), keys_max);
+}
 task<result<std::vector<std::pair<node_id, bytes>>>> replicated::query(layout::partition p, std::uint16_t question, bytes argument, op_options o) {
   return impl_->coordinating.query(p, question, std::move(argument), std::move(o));
 }

@@ -175,6 +175,8 @@ class replicated {
   task<result<void>> merge_here(std::vector<write_item>, kv::batch extra);
   // Merge rows of one partition key, as they are here. (A block's references.)
   task<result<std::vector<std::pair<bytes, bytes>>>> scan_here(table_id, bytes partition_key);
+  // The partition keys after that one which have rows of the table here, in order: a walk over what this node keeps.
+  task<result<std::vector<bytes>>> keys_here(table_id, layout::partition, bytes after, std::size_t keys_max);
   // Asks every replica of p for its local answer to a question (counters): those that came before the deadline, of replicas that have merged
   // the partition (5b.5); at least a read quorum, or unavailable.
   task<result<std::vector<std::pair<node_id, bytes>>>> query(layout::partition, std::uint16_t question, bytes argument, op_options);

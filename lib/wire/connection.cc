@@ -7,6 +7,7 @@ namespace grenier::wire {
 namespace {
 constexpr std::size_t read_buffer_min = 16 << 10, read_buffer_max = 256 << 10;
 constexpr std::size_t batch_smallest = 1 << 10;
+constexpr nanoseconds drain_max = 1s;
 
 errc known_code(std::uint16_t n) {
   return n >= static_cast<std::uint16_t>(errc::invalid_argument) && n <= static_cast<std::uint16_t>(errc::internal)
@@ -72,8 +73,8 @@ connection::connection(shared_services& s, std::shared_ptr<byte_stream> stream, 
       tend_(s.rt),
       last_received_(s.rt.now()) {}
 
-void connection::add_round_trip(nanoseconds sample) {
-  pace_.round_trip(sample, s_.rt.now());
+void connection::add_round_trip(nanoseconds sample, bool alone) {
+  pace_.round_trip(sample, alone, s_.rt.now());
   line_->add_round_trip(sample);
 }
 
@@ -122,6 +123,7 @@ task<void> connection::tend_loop(std::shared_ptr<connection> self) {
       }
     } else if (!ping_sent_) {
       ping_sent_ = now;
+      ping_queued_ = true;
       queue_.signal(frame_type::ping, 0, ++ping_number_);
       wake_writer();
     }
@@ -341,7 +343,7 @@ result<void> connection::take(const frame& f) {
     case frame_type::pong:
       if (f.payload.size() != 8) return fail(errc::protocol, "a pong of the wrong length");
       if (ping_sent_ && read_u64(f.payload) == ping_number_) {
-        add_round_trip(s_.rt.now() - *ping_sent_);
+        add_round_trip(s_.rt.now() - *ping_sent_, ping_alone_);
         ping_sent_.reset();
       }
       return {};
@@ -441,12 +443,18 @@ task<void> connection::write_loop(std::shared_ptr<connection> self) {
     pace_.observe(unsent, s_.rt.now());
     line_->send_rate = pace_.rate();
     nanoseconds pause = std::max(pace_.pause(unsent), s_.send_limit.wait(s_.rt.now()));
+    bool drains = ping_queued_ && unsent > 0 && pace_.wants_drain(s_.rt.now()) && s_.rt.now() - *ping_sent_ < drain_max;
+    if (drains) pause = std::max<nanoseconds>(pause, 5ms);
     if (pause > 0ns) {
       co_await sleep_for(s_.rt, pause);
       continue;
     }
     std::size_t batch_max = pace_.batch_bytes();
     if (s_.send_limit.limited()) batch_max = std::min(batch_max, s_.send_limit.batch_bytes());
+    if (std::exchange(ping_queued_, false)) {  // signals go first
+      ping_alone_ = unsent == 0;
+      if (ping_alone_) ping_sent_ = s_.rt.now();
+    }
     fill_batch(batch_max);
     pace_.wrote(batch_.size(), unsent);
     s_.send_limit.take(batch_.size(), s_.rt.now());

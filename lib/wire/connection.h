@@ -40,7 +40,7 @@ struct shared_services {
 class connection : public std::enable_shared_from_this<connection> {
  public:
   connection(shared_services&, std::shared_ptr<byte_stream>, wire::session, std::uint64_t number, std::shared_ptr<line_statistics>);
-  void add_round_trip(nanoseconds sample);
+  void add_round_trip(nanoseconds sample, bool alone);
   // Starts its tasks. on_closed is called once, at the end.
   void start(std::function<void(connection&)> on_closed);
   // Pending calls fail, requests of the peer are dropped.
@@ -134,6 +134,8 @@ class connection : public std::enable_shared_from_this<connection> {
   wait_list tend_;
   mono_time last_received_;
   std::optional<mono_time> ping_sent_;
+  bool ping_queued_ = false;  // and not written yet
+  bool ping_alone_ = false;   // nothing was in the socket before it
   std::uint64_t ping_number_ = 0;
   std::optional<mono_time> retired_;
   bool peer_goodbye_ = false;

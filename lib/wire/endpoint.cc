@@ -183,7 +183,7 @@ std::shared_ptr<connection> endpoint_impl::make_connection(std::shared_ptr<byte_
   // An invite's connection is nobody's line; the statistics of a peer outlive its connections.
   auto line = s.by_invite || s.peer_former ? std::make_shared<line_statistics>() : entry(s.peer).line;
   auto c = std::make_shared<connection>(shared_, std::move(stream), std::move(s), next_number_++, std::move(line));
-  c->add_round_trip(round_trip);
+  c->add_round_trip(round_trip, true);
   return c;
 }
 

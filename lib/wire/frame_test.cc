@@ -222,7 +222,7 @@ namespace {
 double settle(double line_rate, nanoseconds round_trip, std::size_t& worst_unsent, double start_rate = 0) {
   pacer p(start_rate);
   mono_time now{} ;
-  p.round_trip(round_trip, now);
+  p.round_trip(round_trip, true, now);
   struct piece { mono_time acked; std::size_t size; };
   std::deque<piece> flying;
   std::size_t unsent = 0;

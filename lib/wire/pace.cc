@@ -1,5 +1,8 @@
 #include "wire/pace.h"
 
+#include "crypto/crypto.h"
+#include "wire/frame.h"
+
 namespace grenier::wire {
 
 namespace {
@@ -7,8 +10,8 @@ constexpr std::size_t batch_max = 64 << 10;
 double in_seconds(nanoseconds d) { return static_cast<double>(d.count()) * 1e-9; }
 }  // namespace
 
-void pacer::round_trip(nanoseconds s, mono_time now) {
-  if (now - minimum_since_ > 15s) {
+void pacer::round_trip(nanoseconds s, bool alone, mono_time now) {
+  if (alone && now - minimum_since_ > minimum_kept) {
     minimum_before_ = minimum_;
     minimum_ = unknown;
     minimum_since_ = now;
@@ -61,15 +64,19 @@ std::size_t pacer::cap_bytes() const noexcept {
   if (rate_ <= 0) return round_trip_min() < 2ms ? 4 << 20 : 16 << 10;
   nanoseconds round = round_trip_min() == unknown ? 50ms : round_trip_min();
   auto by_time = static_cast<std::size_t>(rate_ * in_seconds(round + surplus));
-  return std::max<std::size_t>(by_time, rate_ < slow_rate ? 2 << 10 : 16 << 10);
+  return std::max<std::size_t>(by_time + 2 * segment_bytes, rate_ < slow_rate ? 0 : 16 << 10);
 }
 
 std::size_t pacer::record_bytes() const noexcept {
   if (quick()) return 64 << 10;
-  return rate_ > 0 && rate_ < slow_rate ? 4 << 10 : 8 << 10;
+  if (rate_ <= 0 || rate_ >= slow_rate) return 8 << 10;
+  return 2 * segment_bytes - record_prefix_bytes - crypto::seal_overhead_bytes;  // fills its segments: headers cost 4 % already
 }
 
-std::size_t pacer::batch_bytes() const noexcept { return std::clamp(cap_bytes() / 2, record_bytes(), batch_max); }
+std::size_t pacer::batch_bytes() const noexcept {
+  if (rate_ > 0 && rate_ < slow_rate) return record_bytes();
+  return std::clamp(cap_bytes() / 2, record_bytes(), batch_max);
+}
 
 nanoseconds pacer::pause(std::size_t unsent) const noexcept {
   std::size_t cap = cap_bytes();

@@ -14,11 +14,17 @@ namespace grenier::wire {
 class pacer {
  public:
   static constexpr nanoseconds surplus = 50ms;
+  static constexpr nanoseconds minimum_kept = 15s;
+  static constexpr std::size_t segment_bytes = 1448;  // acknowledgements come in steps of these
   static constexpr double slow_rate = 125e3;   // 1 Mbit/s: shorter frames
   static constexpr double quick_rate = 12.5e6;  // 100 Mbit/s: longer ones, for the processor's sake
 
   explicit pacer(double known_rate = 0) : rate_(known_rate) {}  // as an earlier connection measured it
-  void round_trip(nanoseconds sample, mono_time now);
+  // Of a ping. `alone`: nothing to speak of was in the socket before it; only such samples replace a smaller one that is old.
+  void round_trip(nanoseconds sample, bool alone, mono_time now);
+  // No ping went alone for long: the socket should be left to drain before the next one, or the queue that this end makes itself
+  // would be taken for the line, and grow with each look.
+  bool wants_drain(mono_time now) const noexcept { return now - minimum_since_ > 2 * minimum_kept; }
   void wrote(std::size_t size_bytes, std::size_t unsent_before) noexcept;
   // Call now and then while there is something to send.
   void observe(std::size_t unsent, mono_time now);
@@ -38,7 +44,7 @@ class pacer {
   void sample(double rate) noexcept;
   double rate_ = 0;
   bool learning_ = true;
-  nanoseconds minimum_ = unknown, minimum_before_ = unknown;  // of this quarter of a minute, and of the one before
+  nanoseconds minimum_ = unknown, minimum_before_ = unknown;  // of this while, and of the one before
   mono_time minimum_since_{};
   std::uint64_t written_ = 0;
   bool busy_ = false, anchored_ = false;

@@ -124,6 +124,7 @@ std::optional<node> directory::find(node_id n) const {
   return x;
 }
 bool directory::up(node_id n) const { return n == impl_->self || fake_cluster::current->reachable(impl_->self, n); }
+bool directory::late(node_id n) const { return !up(n); }
 std::vector<node_id> directory::by_quality(std::vector<node_id> v) const {
   std::sort(v.begin(), v.end(), [&](const node_id& a, const node_id& b) {
     auto key = [&](const node_id& n) { return std::tuple(!up(n), n == impl_->self ? 0ns : rtt(n), n); };
@@ -205,6 +206,16 @@ task<result<std::vector<std::pair<bytes, bytes>>>> replicated::scan_here(table_i
   CO_TRY(auto rows, co_await impl_->kv.scan(kv::family::reference, {.from = from, .until = until}));
   std::vector<std::pair<bytes, bytes>> out;
   for (auto& r : rows) out.emplace_back(r.key.substr(from.size()), r.value);
+  co_return out;
+}
+task<result<std::vector<bytes>>> replicated::keys_here(table_id t, layout::partition p, bytes after, std::size_t keys_max) {
+  bytes all(1, static_cast<char>(t)), until = all + bytes(66, '\xff');
+  CO_TRY(auto rows, co_await impl_->kv.scan(kv::family::reference, {.from = after.empty() ? all : all + after + bytes(33, '\xff'), .until = until, .entries_max = 1 << 20}));
+  std::vector<bytes> out;
+  for (auto& r : rows) {
+    bytes key = r.key.substr(1, 32);
+    if (partition_of(key) == p && out.size() < keys_max && (out.empty() || out.back() != key)) out.push_back(key);
+  }
   co_return out;
 }
 task<result<void>> replicated::merge(std::vector<write_item> items, op_options o) {

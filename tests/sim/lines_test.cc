@@ -43,6 +43,9 @@ void build(neighbourhood& c) {
   c.world().run_for(60s);
 }
 
+// What a plain TCP stream would take: headers of 60 bytes to a segment of 1448.
+double one_copy(std::size_t size_bytes, double mbits) { return static_cast<double>(size_bytes) * 1508 / 1448 / (mbits * mbit); }
+
 double seconds_of(neighbourhood& c, std::size_t home, const char* key, const bytes& body) {
   mono_time start = c.world().now();
   std::array<std::uint64_t, 4> before{};
@@ -74,8 +77,17 @@ TEST_CASE("a photo is stored in the time of the line it crosses once") {
     build(c);
     (void)seconds_of(c, 3, "warm-up", noise(6'000'000, 3));
     c.world().run_for(std::chrono::minutes(20));
-    double s = seconds_of(c, 3, "photo-4", photo), one = static_cast<double>(photo.size()) / (17 * mbit);
-    std::printf("8 MB photo stored at fibre home 4: %.2f s, one copy on its line: %.2f s, ratio %.2f (the goal: 1.2)\n", s, one, s / one);
-    CHECK(s <= 1.4 * one);
+    double s = seconds_of(c, 3, "photo-4", photo), one = one_copy(photo.size(), 17);
+    std::printf("8 MB photo stored at fibre home 4: %.2f s, one copy on its line: %.2f s, ratio %.2f (at most 1.2)\n", s, one, s / one);
+    CHECK(s <= 1.2 * one);
   }
+}
+
+TEST_CASE("what goes out over ADSL goes out once") {
+  bytes page = noise(1'000'000, 4);
+  neighbourhood c(33);
+  build(c);
+  double s = seconds_of(c, 0, "page-1", page), one = one_copy(page.size(), 0.27);
+  std::printf("1 MB stored at ADSL home 1: %.2f s, one copy on its line: %.2f s, ratio %.2f (at most 1.1)\n", s, one, s / one);
+  CHECK(s <= 1.1 * one);
 }

@@ -30,7 +30,9 @@ void simulated_random::fill(void* to, std::size_t size_bytes) {
 // ------------------------------------------------------------------------------------------------- the network
 
 namespace {
-constexpr std::size_t segment_bytes = 8 << 10;
+// What is acknowledged at once: of a quick line more than TCP would, for the sake of the simulation's speed.
+constexpr std::size_t segment_bytes = 8 << 10, segment_bytes_slow = 1448;
+constexpr double slow_rate = 2.5e6;
 constexpr std::size_t send_buffer_bytes = 1 << 20;
 constexpr nanoseconds retransmit_min = 200ms, retransmit_max = 10s;
 }  // namespace
@@ -185,7 +187,8 @@ class simulated_stream final : public byte_stream {
         co_await e.writers->wait();
         continue;
       }
-      std::size_t n = std::min(segment_bytes, all.size() - done);
+      double rate = c->w.line(c->index[which], c->index[1 - which]).rate;
+      std::size_t n = std::min(rate > 0 && rate < slow_rate ? segment_bytes_slow : segment_bytes, all.size() - done);
       c->push(which, all.substr(done, n), false);
       done += n;
     }
