@@ -52,6 +52,7 @@ task<result<void>> layout_keeper::adopt_bytes(bytes encoded) {
 task<result<void>> layout_keeper::adopt(layout::state s, bool founding) {
   auto guard = co_await adopting_.lock("layout");
   if (known() && s.cluster != state_->cluster) co_return fail(errc::access_denied, "a layout of another cluster");
+  if (known() && s.partition_count() != state_->partition_count()) co_return fail(errc::protocol, "a layout of another number of partitions");
   if (s.revision <= revision()) co_return result<void>();
   kv::batch b;
   // Which partitions of a new version this node has merged already: those of which it was a full replica before.
