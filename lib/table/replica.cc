@@ -399,7 +399,7 @@ task<result<void>> replica::merge_here(std::vector<write_item> rows, kv::batch e
     }
     CO_TRY_VOID(co_await lock(c, never));
     for (std::size_t i = 0; i < c.items.size(); ++i) merge_one(c, i, at->second[i].value.row);
-    if (std::next(at) == parts.end()) c.hooked.append(std::move(extra));
+    if (std::next(at) == parts.end()) c.hooked.append(std::exchange(extra, {}));
     CO_TRY_VOID(co_await commit(c));
   }
   co_return result<void>();
