@@ -20,6 +20,7 @@
 #include <deque>
 #include <list>
 #include <map>
+#include <set>
 #include <unordered_map>
 
 #include "base/base.h"
@@ -527,6 +528,7 @@ class posix_disk final : public disk {
   runtime& rt_;
   std::string root_;
   std::uint64_t next_temp_ = 0;
+  std::set<std::string> synced_;  // directories of which this process knows that they survive a power cut
 };
 
 class tcp_network final : public network {  // TCP_NODELAY, keep-alive, SO_REUSEADDR

@@ -43,13 +43,24 @@ result<void> sync_directory(const std::string& path) {
   return {};
 }
 
-// A directory made on the way is synced into its parent too, up to the root that open() made.
+// Every directory on the way is synced into its parent, up to the root that open() made: also those that were there, for whoever made
+// them may not have come to that yet, or have failed.
 result<void> make_and_sync_directories(const std::string& root, const std::string& dir) {
-  if (::access(dir.c_str(), F_OK) == 0) return {};
   TRY_VOID(make_directories(dir));
   for (std::string d = dir; d.size() > root.size();) {
     d.resize(d.rfind('/'));
     TRY_VOID(sync_directory(d));
+  }
+  return {};
+}
+
+// What is above a root belongs to others: what may not be opened, or is of a kind that has no sync, was not made here.
+result<void> sync_parents(const std::string& root) {
+  std::string d = root.front() == '/' ? root : "./" + root;
+  while (d.size() > 1 && d.find('/') != std::string::npos) {
+    d.resize(std::max<std::size_t>(d.rfind('/'), d.front() == '/' ? 1 : 0));
+    fd_guard f{::open(d.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    if (f.fd >= 0 && ::fsync(f.fd) != 0 && errno != EINVAL && errno != EROFS) return os_failure(d, errno);
   }
   return {};
 }
@@ -140,15 +151,16 @@ result<std::unique_ptr<posix_disk>> posix_disk::open(runtime& rt, std::string ro
   while (root.size() > 1 && root.back() == '/') root.pop_back();
   TRY_VOID(make_directories(root));
   if (::access(root.c_str(), R_OK | W_OK | X_OK) != 0) return os_failure(root, errno);
+  TRY_VOID(sync_parents(root));
   return std::unique_ptr<posix_disk>(new posix_disk(rt, std::move(root)));
 }
 
 task<result<void>> posix_disk::write_durable(std::string path, std::vector<shared_bytes> pieces) {
   std::string full = root_ + "/" + path;
   std::string temp = full + "." + std::to_string(++next_temp_) + ".tmp";
-  co_return co_await offload(rt_, rt_.disk_pool(), [this, full, temp, pieces = std::move(pieces)]() -> result<void> {
-    std::string dir = full.substr(0, full.rfind('/'));
-    TRY_VOID(make_and_sync_directories(root_, dir));
+  std::string dir = full.substr(0, full.rfind('/'));
+  auto r = co_await offload(rt_, rt_.disk_pool(), [this, full, temp, dir, known = synced_.contains(dir), pieces = std::move(pieces)]() -> result<void> {
+    if (!known || ::access(dir.c_str(), F_OK) != 0) TRY_VOID(make_and_sync_directories(root_, dir));
     result<void> r = [&]() -> result<void> {
       fd_guard f{::open(temp.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)};
       if (f.fd < 0) return os_failure(temp, errno);
@@ -160,6 +172,8 @@ task<result<void>> posix_disk::write_durable(std::string path, std::vector<share
     if (!r) ::unlink(temp.c_str());
     return r;
   });
+  if (r) synced_.insert(std::move(dir));
+  co_return r;
 }
 
 task<result<bytes>> posix_disk::read(std::string path, std::uint64_t offset, std::size_t size_max) {
