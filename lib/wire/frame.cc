@@ -104,6 +104,8 @@ bool assembler::feed(partial& p, bytes_view data) {
   return true;
 }
 
+std::size_t assembler::cost(const partial& p) { return std::max<std::size_t>(std::size_t{p.head_size} + p.body_size, pending_bytes_min); }
+
 bool assembler::complete(const partial& p) {
   return p.what.content.head.size() == p.head_size && (!p.body || p.body->size() == p.body_size);
 }
@@ -116,13 +118,12 @@ assembled assembler::finish(partial&& p) {
 result<std::optional<assembled>> assembler::begin(partial p, bytes_view data) {
   key k{p.what.request, p.what.stream};
   if (partial_.contains(k)) return fail(errc::protocol, "a stream started twice");
-  std::size_t size = std::size_t{p.head_size} + p.body_size;
-  if (pending_bytes_ + size > assembly_max_bytes) return fail(errc::protocol, "too many unfinished messages");
+  if (pending_bytes_ + cost(p) > assembly_max_bytes) return fail(errc::protocol, "too many unfinished messages");
   p.what.content.head.reserve(p.head_size);
   if (p.body) p.body->reserve(p.body_size);
   if (!feed(p, data)) return fail(errc::protocol, "more bytes than the message has");
   if (complete(p)) return std::optional(finish(std::move(p)));
-  pending_bytes_ += size;
+  pending_bytes_ += cost(p);
   partial_.emplace(k, std::move(p));
   return std::nullopt;
 }
@@ -156,7 +157,7 @@ result<std::optional<assembled>> assembler::more(const frame& f) {
   if (at == partial_.end()) return std::nullopt;
   if (!feed(at->second, f.payload)) return fail(errc::protocol, "more bytes than the message has");
   if (!complete(at->second)) return std::nullopt;
-  pending_bytes_ -= std::size_t{at->second.head_size} + at->second.body_size;
+  pending_bytes_ -= cost(at->second);
   auto whole = finish(std::move(at->second));
   partial_.erase(at);
   return std::optional(std::move(whole));
@@ -165,7 +166,7 @@ result<std::optional<assembled>> assembler::more(const frame& f) {
 void assembler::drop(bool request, std::uint32_t stream) {
   auto at = partial_.find({request, stream});
   if (at == partial_.end()) return;
-  pending_bytes_ -= std::size_t{at->second.head_size} + at->second.body_size;
+  pending_bytes_ -= cost(at->second);
   partial_.erase(at);
 }
 

@@ -4,7 +4,7 @@
 // plaintext of a record is one frame or several: type 1, flags 1 (priority in the low two bits, 0x80: the message has a body),
 // payload length 2, stream 4, payload. A message says its sizes in its first frame and ends when they are reached.
 //
-//   Limits    record plaintext to 64 KiB; message to 16 MiB; 72 MiB of unfinished messages; 1 KiB of error detail.
+//   Limits    record plaintext to 64 KiB; message to 16 MiB; 72 MiB of unfinished messages, each taken for 1 KiB at least; 1 KiB of error detail.
 //   Errors    protocol: the peer is wrong, close the connection.
 #pragma once
 
@@ -19,6 +19,7 @@ inline constexpr std::size_t record_max_bytes = 64 << 10;  // plaintext
 inline constexpr std::size_t record_prefix_bytes = 4;
 inline constexpr std::size_t frame_header_bytes = 8;
 inline constexpr std::size_t assembly_max_bytes = 72 << 20;
+inline constexpr std::size_t pending_bytes_min = 1024;  // what an unfinished message counts at least, however little it announces
 inline constexpr std::size_t detail_max_bytes = 1024;
 inline constexpr std::uint32_t deadline_max_ms = 3600 * 1000;
 
@@ -80,7 +81,7 @@ class assembler {
   result<std::optional<assembled>> start(const frame&, const response_start&);
   result<std::optional<assembled>> more(const frame&);  // request_data, response_data
   void drop(bool request, std::uint32_t stream);
-  std::size_t pending_bytes() const noexcept { return pending_bytes_; }  // announced sizes of unfinished messages
+  std::size_t pending_bytes() const noexcept { return pending_bytes_; }  // of unfinished messages: what they announced, and 1 KiB at least
   std::size_t pending_count() const noexcept { return partial_.size(); }
 
  private:
@@ -93,6 +94,7 @@ class assembler {
   result<std::optional<assembled>> begin(partial, bytes_view data);
   static bool feed(partial&, bytes_view data);  // false: more than was announced
   static bool complete(const partial&);
+  static std::size_t cost(const partial&);
   static assembled finish(partial&&);
   std::map<key, partial> partial_;
   std::size_t pending_bytes_ = 0;

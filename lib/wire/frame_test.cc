@@ -217,6 +217,31 @@ TEST_CASE("announced sizes are bounded, also together") {
   CHECK_FALSE(parse_request_start(f));
 }
 
+TEST_CASE("messages that announce next to nothing are bounded in number") {
+  frame f;
+  f.type = frame_type::request;
+  assembler a;
+  request_start s;
+  s.head_size = 1;
+  std::uint32_t taken = 0;
+  for (f.stream = 0; f.stream < 200'000; ++f.stream, ++taken)
+    if (!a.start(f, s)) break;
+  CHECK(taken == assembly_max_bytes / 1024);
+  CHECK(a.pending_count() == taken);
+  // Finished or dropped, they make room by as much.
+  frame more;
+  more.type = frame_type::request_data;
+  more.payload = "x";
+  CHECK(a.more(more)->has_value());
+  a.drop(true, 1);
+  CHECK(a.pending_bytes() == assembly_max_bytes - 2048);
+  CHECK(a.start(f, s));
+  ++f.stream;
+  CHECK(a.start(f, s));
+  ++f.stream;
+  CHECK_FALSE(a.start(f, s));
+}
+
 namespace {
 // A line with a rate and a round trip, a sender that always has something to send; the rate it settles at.
 double settle(double line_rate, nanoseconds round_trip, std::size_t& worst_unsent, double start_rate = 0) {
