@@ -82,6 +82,14 @@ struct load::client {
   std::uint64_t random() { return xxh3_64(bytes_view(reinterpret_cast<const char*>(&++state), sizeof state), seed); }
 };
 
+// An answer that says yes. A server that is not there is not asked again at once: its error counts, not how often a second it is met.
+bool load::succeeded(const result<answer>& a, const client& c, tally& t) {
+  if (a && a->ok()) return true;
+  t.failure(a ? a->what(c.body) : a.error().detail);
+  if (!a) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  return false;
+}
+
 load::load(const options& o, std::uint64_t size_bytes, std::uint32_t concurrency)
     : options_(o), size_bytes_(size_bytes), concurrency_(concurrency), keys_(keys_for(o, size_bytes, concurrency)),
       prefix_(o.prefix + std::to_string(size_bytes) + "-bytes/" + std::to_string(concurrency) + "-clients/"), there_(concurrency) {}
@@ -145,8 +153,7 @@ result<void> load::prepare_for(operation op) {
       std::string key = name_of(n);
       fill_body(c.content, size_bytes_, key, c.random());
       auto a = c.turn().request("PUT", path_of(key), {}, c.content, c.body);
-      if (a && a->ok()) t.put.push_back(std::move(key));
-      else t.failure(a ? a->what(c.body) : a.error().detail);
+      if (succeeded(a, c, t)) t.put.push_back(std::move(key));
     }
   }, ++rounds_ << 32);
   for (std::uint32_t i = 0; i < concurrency_; ++i) {
@@ -196,8 +203,7 @@ void load::put(client& c, tally& t) {
     fill_body(c.content, size_bytes_, key, c.random());
     auto& to = c.turn();
     auto a = to.request("PUT", path_of(key), {}, c.content, c.body);
-    if (!a || !a->ok()) t.failure(a ? a->what(c.body) : a.error().detail);
-    else t.success(to, size_bytes_);
+    if (succeeded(a, c, t)) t.success(to, size_bytes_);
   }
 }
 
@@ -207,10 +213,7 @@ void load::get(client& c, tally& t) {
     const std::string& key = mine[c.random() % mine.size()];
     auto& to = c.turn();
     auto a = to.request("GET", path_of(key), {}, {}, c.body);
-    if (!a || !a->ok()) {
-      t.failure(a ? a->what(c.body) : a.error().detail);
-      continue;
-    }
+    if (!succeeded(a, c, t)) continue;
     auto before = t.latencies_us.size();
     t.success(to, c.body.size());
     if (c.body.size() == size_bytes_ && is_body_of(c.body, key)) continue;
@@ -228,10 +231,7 @@ void load::list(client& c, tally& t) {
   while (c.time_left()) {
     auto& to = c.turn();
     auto a = to.request("GET", "/" + options_.bucket, list_query(prefix_, token, page), {}, c.body);
-    if (!a || !a->ok()) {
-      t.failure(a ? a->what(c.body) : a.error().detail);
-      continue;
-    }
+    if (!succeeded(a, c, t)) continue;
     t.success(to, c.body.size());
     auto p = read_page(c.body);
     if (!p) {
@@ -258,8 +258,7 @@ void load::remove(client& c, tally& t) {
   while (!mine.empty() && c.time_left()) {
     auto& to = c.turn();
     auto a = to.request("DELETE", path_of(mine.back()), {}, {}, c.body);
-    if (!a || !a->ok()) t.failure(a ? a->what(c.body) : a.error().detail);
-    else t.success(to, 0);
+    if (succeeded(a, c, t)) t.success(to, 0);
     mine.pop_back();
   }
 }

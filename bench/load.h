@@ -23,6 +23,7 @@ class load {
  private:
   struct client;
   struct tally;
+  static bool succeeded(const result<answer>&, const client&, tally&);
   result<void> find_keys();
   void put(client&, tally&);
   void get(client&, tally&);

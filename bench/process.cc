@@ -77,7 +77,7 @@ std::vector<process_use> process_watch::finish() {
   if (looking_.joinable()) looking_.join();
   for (std::size_t i = 0; i < use_.size(); ++i) {
     auto now = cpu_now(use_[i].pid);
-    use_[i].ended = !now;
+    use_[i].ended = !now || memory_now(use_[i].pid) == 0;  // one that waits to be reaped keeps its times
     if (now) use_[i].cpu_seconds = *now - cpu_before_[i];
   }
   return use_;
