@@ -67,6 +67,7 @@ struct statistics {
   std::uint64_t commits = 0, batches = 0;  // log writes (syncs), and batches that shared them
   std::uint64_t memory_bytes = 0;          // memtables and block cache
   std::uint64_t live_bytes = 0;            // on disk, estimated
+  std::string damage;                      // the first damage that was met since the start, in words for people; empty: none
 };
 
 class store {

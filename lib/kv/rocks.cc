@@ -14,6 +14,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <filesystem>
+#include <fstream>
 #include <mutex>
 #include <thread>
 
@@ -38,8 +39,9 @@ bool is_no_space(const rocksdb::Status& s) { return s.IsNoSpace() || s.subcode()
 
 std::string damage(const std::string& where, const rocksdb::Status& s) {
   return "the row store" + where + " is damaged (" + s.ToString() +
-         "). It must not go on with rows missing: move this home's data directory away and join again as a newcomer with an "
-         "invite from another home ('storagectl invite' there); everything is refilled from the other copies";
+         "). It must not go on with rows missing. Move this home's data directory away and join again as a newcomer, with an "
+         "invite from another home ('storagectl invite' there); everything is refilled from the other copies. The details are in "
+         "storaged(8), WHEN ROWS ARE LOST";
 }
 
 error foreign(const rocksdb::Status& s) {
@@ -139,13 +141,13 @@ class rocks_store final : public store {
       return too_long ? step{step::kind::stop, {}} : c(k, v);
     }, true);
     if (s.ok() && !too_long) co_return std::move(c.entries);
-    if (!s.ok() && !s.IsIncomplete()) co_return fail(foreign(s));
+    if (!s.ok() && !s.IsIncomplete()) co_return fail(broken(s));
     c.entries.clear();
     ++under_way_;
     auto r = co_await offload(rt_, rt_.disk_pool(), [this, f, o = std::move(o)]() -> result<std::vector<entry>> {
       collector d(o);
       auto st = visit(f, o.from, o.until, [&d](bytes_view k, bytes_view v) { return d(k, v); }, false);
-      if (!st.ok()) return fail(foreign(st));
+      if (!st.ok()) return fail(broken(st));
       return std::move(d.entries);
     });
     ended();
@@ -158,7 +160,7 @@ class rocks_store final : public store {
     ++under_way_;
     auto r = co_await offload(rt_, rt_.disk_pool(), [this, f, from = std::move(from), until = std::move(until), shared]() -> result<void> {
       auto s = visit(f, from, until, [&](bytes_view k, bytes_view v) { return (*shared)(k, v); }, false);
-      if (!s.ok()) return fail(foreign(s));
+      if (!s.ok()) return fail(broken(s));
       return {};
     });
     ended();
@@ -190,6 +192,10 @@ class rocks_store final : public store {
       s.commits = commits_;
       s.batches = batches_;
     }
+    {
+      std::lock_guard lock(damage_mutex_);
+      s.damage = damage_;
+    }
     s.memory_bytes = database_.cache->GetUsage();
     for (auto* h : database_.handles) {
       std::uint64_t n = 0;
@@ -212,9 +218,20 @@ class rocks_store final : public store {
     if (--under_way_ == 0) idle_.wake_all();
   }
 
-  static result<std::optional<bytes>> read_result(const rocksdb::Status& s, const rocksdb::PinnableSlice& value) {
+  // A damaged file is found when it is read: the others' copies serve meanwhile, so nobody would notice unless it is said.
+  error broken(const rocksdb::Status& s) {
+    if (!s.IsCorruption()) return foreign(s);
+    error e{errc::io_failed, damage(" at " + database_.path, s)};
+    std::lock_guard lock(damage_mutex_);
+    if (!damage_.empty()) return e;
+    damage_ = e.detail;
+    asio::post(home_, [&rt = rt_, text = e.detail] { rt.log(log_level::error, text); });
+    return e;
+  }
+
+  result<std::optional<bytes>> read_result(const rocksdb::Status& s, const rocksdb::PinnableSlice& value) {
     if (s.IsNotFound()) return std::optional<bytes>();
-    if (!s.ok()) return fail(foreign(s));
+    if (!s.ok()) return fail(broken(s));
     return std::optional<bytes>(bytes(value.data(), value.size()));
   }
 
@@ -286,7 +303,7 @@ class rocks_store final : public store {
     ++commits_;
     batches_ += in.size();
     if (s.ok()) return;
-    error e = foreign(s);
+    error e = broken(s);
     // A full disk that only stopped background work touched no log: that passes when there is room again.
     if (e.code == errc::io_failed || database_.log->failed) {
       e = error(errc::io_failed, "a write to the row store failed (" + s.ToString() + "); it takes no more until it is opened again");
@@ -315,6 +332,8 @@ class rocks_store final : public store {
   io_executor home_;
   std::size_t under_way_ = 0;  // reads on the pool and commits
   wait_list idle_{rt_};
+  mutable std::mutex damage_mutex_;
+  std::string damage_;  // by whichever thread met it first
   mutable std::mutex mutex_;  // for what follows, between the home thread and the writer
   std::condition_variable ready_;
   std::deque<pending> queue_;
@@ -378,6 +397,17 @@ bool lost_current(const std::string& path) {
   return false;
 }
 
+// There is always a log after the first manifest was replaced. Without it the newest rows are gone, and RocksDB would not say so.
+bool lost_log(const std::string& path) {
+  std::ifstream in(path + "/CURRENT");
+  std::string manifest;
+  if (!std::getline(in, manifest) || manifest == "MANIFEST-000001") return false;
+  std::error_code ec;
+  for (std::filesystem::directory_iterator at(path, ec), end; !ec && at != end; at.increment(ec))
+    if (at->path().extension() == ".log") return false;
+  return !ec;
+}
+
 bool has_unknown_family(const std::string& path) {
   std::vector<std::string> names;
   if (!rocksdb::DB::ListColumnFamilies(rocksdb::DBOptions(), path, &names).ok()) return false;
@@ -429,6 +459,7 @@ result<std::unique_ptr<store>> open_rocks(runtime& rt, std::string path, rocks_o
   std::filesystem::create_directories(path, ec);
   if (ec) return fail(errc::io_failed, "cannot make " + path + ": " + ec.message());
   if (lost_current(path)) return open_failure(path, rocksdb::Status::Corruption("the file CURRENT is missing"));
+  if (lost_log(path)) return open_failure(path, rocksdb::Status::Corruption("its log is missing"));
 
   database d;
   d.path = path;

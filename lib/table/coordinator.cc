@@ -7,7 +7,7 @@
 namespace grenier::table {
 
 coordinator::coordinator(core& c, layout_keeper& l, replica& r, copies& co)
-    : core_(c), layout_(l), replica_(r), copies_(co), mutations_(mutations_named(c.options.mutations)), liveness_changed_(c.rt) {}
+    : core_(c), layout_(l), replica_(r), copies_(co), mutations_(mutations_named(c.options.mutations)), liveness_changed_(c.rt), clock_judged_(c.rt) {}
 
 void coordinator::start() {
   core_.peers.on_liveness([this](node_id, bool) {
@@ -174,9 +174,64 @@ task<result<pb::register_answers>> coordinator::ask_here(wire::method m, std::sh
 task<coordinator::heard> coordinator::ask(node_id to, std::uint32_t round, std::uint64_t revision, wire::method m,
                                           std::shared_ptr<const bytes> request, wire::call_options o) {
   heard h{round, revision, {}};
-  if (to == core_.self) h.answers = co_await ask_here(m, std::move(request), o.deadline);
-  else h.answers = co_await core::call<pb::register_answers>(core_, to, m, *request, o);
+  const bool carries_ballot = m != wire::method::table_read;
+  if (to != core_.self) {
+    h.answers = co_await core::call<pb::register_answers>(core_, to, m, *request, o);
+    if (carries_ballot && h.answers) judge_clock(to, *h.answers);
+    co_return h;
+  }
+  if (carries_ballot && !clock_proved()) {
+    if (auto ok = co_await prove_clock(o.deadline); !ok) {
+      h.answers = fail(ok.error());
+      co_return h;
+    }
+  }
+  h.answers = co_await ask_here(m, std::move(request), o.deadline);
   co_return h;
+}
+
+// ------------------------------------------------------------------------------------------------- this home's clock
+
+static std::int64_t wall_less_steady_ms(runtime& rt) {
+  return static_cast<std::int64_t>(rt.wall_ms()) - std::chrono::duration_cast<milliseconds>(rt.now().time_since_epoch()).count();
+}
+
+bool coordinator::clock_proved() const {
+  return proved_ms_ && std::abs(wall_less_steady_ms(core_.rt) - *proved_ms_) < hybrid_clock::ahead_max.count() / 2;
+}
+
+std::size_t coordinator::others_up() const {
+  std::size_t n = 0;
+  if (layout_.known())
+    for (const auto& m : layout_.state().current.members) n += m.node != core_.self && core_.peers.up(m.node);
+  return n;
+}
+
+void coordinator::judge_clock(node_id by, const pb::register_answers& a) {
+  if (a.has_refused() || a.rows_size() == 0) return;
+  const bool doubted = std::any_of(a.rows().begin(), a.rows().end(), [](const auto& r) { return static_cast<errc>(r.error()) == errc::clock_skew; });
+  if (doubted) {
+    if (clock_proved() || !doubters_.insert(by).second) return;  // the other one's may be wrong
+  } else {
+    doubters_.clear();
+    proved_ms_ = wall_less_steady_ms(core_.rt);
+  }
+  clock_judged_.wake_all();
+}
+
+// Waits for another home's word, for a second: whoever is alone goes on.
+task<result<void>> coordinator::prove_clock(mono_time deadline) {
+  const mono_time until = std::min(deadline, core_.rt.now() + 1s);
+  doubters_.clear();
+  for (;;) {
+    const std::size_t others = others_up();
+    if (clock_proved() || others == 0) co_return result<void>();
+    const bool over = core_.rt.now() >= until;
+    if (!doubters_.empty() && (over || doubters_.size() >= std::min<std::size_t>(others, 2)))
+      co_return fail(errc::clock_skew, "this home's clock is far ahead of the others': set it right");
+    if (over) co_return result<void>();
+    co_await clock_judged_.wait(until);
+  }
 }
 
 coordinator::run_ptr coordinator::begin(operation op, row_key key, layout::partition p, std::shared_ptr<view> v, const op_options& o) const {

@@ -85,6 +85,12 @@ class coordinator {
   void missed(const view&, std::size_t replica, const row_key&) const;
   task<void> spread(row_key, row);
   bool hedge_allowed();
+  // Rule 8, this home's side: with a clock that is far ahead it would keep what all others refuse, and the row could not be read until that
+  // time has come. So its own replica takes the first ballot only when another one has, and again after its clock was set.
+  bool clock_proved() const;
+  std::size_t others_up() const;
+  void judge_clock(node_id by, const pb::register_answers&);
+  task<result<void>> prove_clock(mono_time deadline);
 
   task<result<std::vector<list_told>>> ask_lists(list_request, std::shared_ptr<view>*, mono_time deadline, wire::priority, std::optional<fence>);
   task<result<pb::list_answer>> ask_list(node_id, std::shared_ptr<const pb::list_request>, wire::call_options);
@@ -102,6 +108,9 @@ class coordinator {
   wait_list liveness_changed_;
   std::set<std::uint64_t> ahead_;  // times used that were ahead of the clock
   double hedges_ = 10;             // tokens
+  std::optional<std::int64_t> proved_ms_;  // wall clock less the steady one when another home took a ballot of this one
+  std::set<node_id> doubters_;     // refused one since, for its time
+  wait_list clock_judged_;
 };
 
 }  // namespace grenier::table

@@ -104,6 +104,12 @@ task<void> control::handle_command(http::exchange& x) {
 task<result<json>> control::run(std::string command, const json& in) {
   if (command == "/status") co_return status();
   if (command == "/layout") co_return layout();
+  if (command == "/layout/remove") {
+    CO_TRY(node_id gone, find_member(text(in, "node")));
+    const std::string zone = node_.tables().layout().newest().find(gone)->zone;
+    CO_TRY_VOID(co_await node_.remove(gone, rt_.now() + 15s));
+    co_return json{{"removed", gone.hex()}, {"zone", zone}};
+  }
   if (command == "/invite") {
     std::uint64_t valid = 24 * 3600;
     if (auto at = in.find("valid_seconds"); at != in.end() && at->is_number_unsigned()) valid = at->get<std::uint64_t>();
@@ -119,6 +125,19 @@ task<result<json>> control::run(std::string command, const json& in) {
   if (command.starts_with("/key/")) co_return co_await key_command(command.substr(5), in);
   if (command.starts_with("/bucket/")) co_return co_await bucket_command(command.substr(8), in);
   co_return fail(errc::not_implemented, "this storaged does not know the command " + command + "; is storagectl of another version?");
+}
+
+// By zone, or by the first digits of its id.
+result<node_id> control::find_member(const std::string& wanted) const {
+  std::vector<node_id> found;
+  std::string all;
+  for (const auto& m : node_.tables().layout().newest().members) {
+    if (m.zone == wanted || (wanted.size() >= 4 && m.node.hex().starts_with(wanted))) found.push_back(m.node);
+    all += (all.empty() ? "" : ", ") + m.zone + " " + m.node.hex().substr(0, 8);
+  }
+  if (found.size() == 1) return found[0];
+  return fail(found.empty() ? errc::not_found : errc::invalid_argument,
+              (found.empty() ? "no member is '" : "more than one member is '") + wanted + "': say the zone or the first digits of the id of one of " + all);
 }
 
 task<result<json>> control::key_command(std::string what, const json& in) {
@@ -217,6 +236,8 @@ json control::status() const {
   json queues = json::object();
   for (const char* q : {"resync", "hints", "guests", "garbage", "sync"}) queues[q] = 0;
   std::map<node_id, std::size_t> partitions;
+  std::vector<std::string> damaged;
+  std::size_t clocks_off = 0, others_up = 0;
   for (const auto& replicas : state.newest().assignment)
     for (const auto& n : replicas) ++partitions[n];
   for (const auto& m : state.newest().members) {
@@ -241,6 +262,13 @@ json control::status() const {
     }
     if (auto since = dir.down_since(m.node); since && !self) j["down_for_s"] = ms(rt_.now() - *since) / 1e3;
     if (auto n = dir.announced_number(m.node, "stored")) j["stored"] = *n;
+    if (auto off = node_.clock_off(m.node)) {
+      j["clock_off_s"] = off->count();
+      ++clocks_off;
+    }
+    const bool broken = self ? !node_.rows().stats().damage.empty() : dir.announced_number(m.node, "damaged").value_or(0) != 0;
+    if (broken) j["damaged"] = true, damaged.push_back(m.zone);
+    others_up += !self && up;
     for (const char* q : {"resync", "hints", "guests", "garbage", "sync"})
       if (auto n = dir.announced_number(m.node, std::string("queue/") + q)) queues[q] = queues[q].get<std::uint64_t>() + *n;
     nodes.push_back(j);
@@ -273,6 +301,16 @@ json control::status() const {
     health = "no quorum";
     say = "Too many zones are dark: writes are refused until one comes back. Nothing is lost.";
   }
+  if (clocks_off) {
+    health = "clocks differ";
+    say += clocks_off == others_up && others_up > 1 ? " This home's clock is wrong: set it (timedatectl); until then it takes no part in writing."
+                                                    : " The clock of a home is wrong: set it there (timedatectl); until then that home takes no part in writing.";
+  }
+  if (!damaged.empty()) {
+    health = "damaged";
+    for (const auto& z : damaged)
+      say += " The row store of " + z + " is damaged; the other homes answer for it. Renew it: stop it, move its data directory away and join again (storaged(8), WHEN ROWS ARE LOST).";
+  }
   j["health"] = health;
   j["say"] = say;
   auto refused = node_.wire().refused();
@@ -280,7 +318,7 @@ json control::status() const {
   auto repair = node_.tables().status();
   auto blocks = node_.blocks().stats();
   j["this_node"] = {{"id", node_.id().hex()}, {"blocks", blocks.blocks}, {"stored", blocks.stored_bytes}, {"corrupt_found", blocks.corrupt_found},
-                    {"repaired", blocks.repaired}, {"last_error", blocks.last_error.empty() ? repair.last_error : blocks.last_error}};
+                    {"repaired", blocks.repaired}, {"damage", node_.rows().stats().damage}, {"last_error", blocks.last_error.empty() ? repair.last_error : blocks.last_error}};
   return j;
 }
 
@@ -345,6 +383,7 @@ std::string control::metrics() const {
     std::vector<std::pair<std::string, std::string>> l = {{"node", m.node.short_hex()}, {"zone", m.zone}};
     add("grenier_node_up", "1 when this home sees the node alive", node_.directory().up(m.node), l);
     add("grenier_node_rtt_seconds", "smoothed round trip to the node", ms(node_.directory().rtt(m.node)) / 1e3, l);
+    if (auto off = node_.clock_off(m.node)) add("grenier_node_clock_ahead_seconds", "how far the node's clock is ahead of this one's, when it is too far", number(off->count()), l);
     add("grenier_node_send_rate_bytes", "measured rate to the node, bytes a second; 0: not measured", node_.directory().rate_to(m.node), l);
   }
   auto b = node_.blocks().stats();
@@ -368,6 +407,7 @@ std::string control::metrics() const {
   add("grenier_kv_syncs_total", "synced writes of the row log", number(k.commits));
   add("grenier_kv_batches_total", "batches that shared them", number(k.batches));
   add("grenier_kv_memory_bytes", "memory of the row store", number(k.memory_bytes));
+  add("grenier_kv_damaged", "1 when a damaged file was met in the row store", !k.damage.empty());
   add("grenier_kv_live_bytes", "bytes of rows on disk", number(k.live_bytes));
   add("grenier_refused_handshakes_total", "peers refused for a wrong key", number(node_.wire().refused().count));
   for (const auto& [name, value] : more_().values) {

@@ -21,7 +21,7 @@ class control {
  public:
   // more: further metrics lines' values, asked at each scrape. stopping: /health answers 503.
   control(runtime& rt, storaged::node& n, std::function<gauges()> more) : rt_(rt), node_(n), more_(std::move(more)) {}
-  task<void> handle_command(http::exchange&);   // unix socket: POST /invite, /status, /layout, /key/..., /bucket/...
+  task<void> handle_command(http::exchange&);   // unix socket: POST /invite, /status, /layout, /layout/remove, /key/..., /bucket/...
   task<void> handle_admin(http::exchange&);     // admin port: GET /health, /metrics
   void set_serving(bool s) { serving_ = s; }
 
@@ -29,6 +29,7 @@ class control {
   task<result<nlohmann::json>> run(std::string command, const nlohmann::json& in);
   nlohmann::json status() const;
   nlohmann::json layout() const;
+  result<node_id> find_member(const std::string& zone_or_id) const;
   task<result<nlohmann::json>> key_command(std::string what, const nlohmann::json& in);
   task<result<nlohmann::json>> bucket_command(std::string what, const nlohmann::json& in);
   std::string metrics() const;

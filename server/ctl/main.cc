@@ -57,11 +57,16 @@ void print_status(const json& s) {
     t.add({word(n, "zone"), word(n, "id").substr(0, 8), state, offered, size(n, "free"), rtt, rate, word(n, "version"), address});
   }
   t.print();
+  for (const auto& n : s["nodes"])
+    if (n.contains("clock_off_s")) {
+      const auto off = n["clock_off_s"].get<std::int64_t>();
+      std::printf("\nThe clock of %s is %lld s %s this one's.\n", word(n, "zone").c_str(), static_cast<long long>(std::abs(off)), off > 0 ? "ahead of" : "behind");
+    }
   const auto& q = s["queues"];
   std::printf("\nQueues  resync %s   hints %s   guests %s   garbage %s   partitions to sync %s\n", word(q, "resync").c_str(), word(q, "hints").c_str(),
               word(q, "guests").c_str(), word(q, "garbage").c_str(), word(q, "sync").c_str());
   if (s.contains("refused_handshakes"))
-    std::printf("Refused %s connections with a wrong cluster key; the last came from %s\n", word(s["refused_handshakes"], "count").c_str(),
+    std::printf("Refused %s connections: no or another cluster's key, or an unknown invite; the last came from %s\n", word(s["refused_handshakes"], "count").c_str(),
                 word(s["refused_handshakes"], "last_from").c_str());
   if (auto e = word(s["this_node"], "last_error"); e != "-" && !e.empty()) std::printf("Last error here: %s\n", e.c_str());
 }
@@ -181,6 +186,12 @@ int main_of(int argc, char** argv) {
   leaf(app.add_subcommand("repair", "start repair now instead of at its next turn"), "/repair", [](const json&) { std::printf("Repair has started; 'storagectl status' shows the queues.\n"); });
   auto* layout = app.add_subcommand("layout", "which home holds what")->require_subcommand(1);
   leaf(layout->add_subcommand("show", "members, partitions, and a change under way"), "/layout", print_layout);
+
+  auto* leave = leaf(layout->add_subcommand("remove", "let a home that is gone for good leave; the others take over its part"), "/layout/remove", [](const json& j) {
+    std::printf("%s (%s) leaves; 'storagectl layout show' shows the change. It can join again only as a newcomer, with an empty data directory.\n", word(j, "zone").c_str(),
+                word(j, "removed").substr(0, 8).c_str());
+  });
+  text(leave, "node", "node", "its zone, or the first digits of its id ('storagectl status' shows them)")->required();
 
   auto* key = app.add_subcommand("key", "access keys")->require_subcommand(1);
   auto* create = leaf(key->add_subcommand("create", "make an access key"), "/key/create", print_key);

@@ -57,6 +57,9 @@ result<int> lock_directory(const std::string& dir) {
     if (::mkdir(made.c_str(), 0700) != 0 && errno != EEXIST && errno != EISDIR)
       return fail(errc::io_failed, "cannot make the data directory " + made + ": " + std::strerror(errno) + " (choose another one with --data-dir)");
   }
+  struct stat what {};
+  if (::stat(dir.c_str(), &what) == 0 && !S_ISDIR(what.st_mode))
+    return fail(errc::io_failed, "the data directory " + dir + " is a file (choose another one with --data-dir)");
   if (::access(dir.c_str(), R_OK | W_OK | X_OK) != 0)
     return fail(errc::io_failed, "the data directory " + dir + " is not writable: " + std::strerror(errno) + " (choose another one with --data-dir, or change its owner)");
   int fd = ::open((dir + "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);

@@ -1,5 +1,6 @@
 #include "storaged/node.h"
 
+#include <deque>
 #include <nlohmann/json.hpp>
 
 namespace grenier::storaged {
@@ -33,30 +34,48 @@ std::vector<std::string> texts(const json& j, const char* name) {
   return all;
 }
 
+constexpr std::size_t invite_check_bytes = 4;
+bytes invite_check(bytes_view body) { return crypto::digest(crypto::hash_kind::sha256, body).substr(0, invite_check_bytes); }
+
+std::string ago(std::uint64_t ms) {
+  const std::uint64_t s = ms / 1000;
+  return s < 120 ? std::to_string(s) + " seconds" : s < 7200 ? std::to_string(s / 60) + " minutes" : s < 172800 ? std::to_string(s / 3600) + " hours" : std::to_string(s / 86400) + " days";
+}
+
 table::row_key invite_key(bytes_view id) { return {table::table_id::invite, bytes(id), {}}; }
 
 }  // namespace
 
 std::string invite::encode() const {
-  json j = {{"a", addresses}, {"i", to_hex(id)}, {"s", to_hex(secret)}};
-  return std::string(invite_head) + to_hex(j.dump());
+  json j = {{"a", addresses}, {"i", to_hex(id)}, {"s", to_hex(secret)}, {"c", cluster.hex()}};
+  bytes body = j.dump();
+  return std::string(invite_head) + to_hex(body + invite_check(body));
 }
 
 result<invite> invite::decode(std::string_view line) {
-  auto wrong = [] { return fail(errc::invalid_argument, "this is not an invite: expected the whole line that 'storagectl invite' printed (it begins with 'grenier1.')"); };
+  auto wrong = [](const char* what) {
+    return fail(errc::invalid_argument, std::string("this is not a whole invite: ") + what +
+                                            ". Copy the whole line that 'storagectl invite' printed; it begins with 'grenier1.' and has no spaces");
+  };
   while (!line.empty() && std::isspace(static_cast<unsigned char>(line.front()))) line.remove_prefix(1);
   while (!line.empty() && std::isspace(static_cast<unsigned char>(line.back()))) line.remove_suffix(1);
-  if (!line.starts_with(invite_head) || line.size() > 8192) return wrong();
+  if (!line.starts_with(invite_head)) return wrong("it does not begin with 'grenier1.'");
+  if (line.size() > 8192) return wrong("it is too long");
   auto raw = from_hex(line.substr(invite_head.size()));
-  if (!raw) return wrong();
-  auto j = parse_object(*raw);
-  if (!j) return wrong();
+  if (!raw || raw->size() <= invite_check_bytes) return wrong("a part is missing or altered");
+  bytes body = raw->substr(0, raw->size() - invite_check_bytes);
+  if (raw->substr(body.size()) != invite_check(body)) return wrong("a part is missing or altered");
+  auto j = parse_object(body);
+  if (!j) return wrong("it cannot be read");
   invite v;
   v.addresses = texts(*j, "a");
-  auto id = from_hex(text(*j, "i")), secret = from_hex(text(*j, "s"));
-  if (!id || !secret || id->size() != 16 || secret->size() != 32 || v.addresses.empty()) return wrong();
+  auto id = from_hex(text(*j, "i")), secret = from_hex(text(*j, "s")), cluster = from_hex(text(*j, "c"));
+  if (!id || !secret || !cluster || id->size() != 16 || secret->size() != 32 || v.addresses.empty()) return wrong("it cannot be read");
+  auto leads_to = cluster_id::from_bytes(*cluster);
+  if (!leads_to) return wrong("it cannot be read");
   v.id = std::move(*id);
   v.secret = std::move(*secret);
+  v.cluster = *leads_to;
   return v;
 }
 
@@ -87,14 +106,40 @@ struct node::impl {
     if (cluster_ && secret) {
       CO_TRY(cluster, cluster_id::from_bytes(*cluster_));
       cluster_key = std::move(*secret);
+      CO_TRY(begun, co_await get("cluster/begun"));
     }
     co_return co_await kv.commit(std::move(b));
   }
 
-  task<result<void>> keep_cluster() {
+  // With what the rest of founding or joining takes: an invite is good for once, and who dies before finish_beginning() goes on from here.
+  task<result<void>> keep_cluster(json rest) {
     kv::batch b;
     b.put(kv::family::meta, "cluster/id", cluster.str());
     b.put(kv::family::meta, "cluster/key", cluster_key);
+    b.put(kv::family::meta, "cluster/begun", rest.dump());
+    co_return co_await kv.commit(std::move(b));
+  }
+
+  // An earlier start died on its way into the cluster: the steps that it had done are found done.
+  result<void> resume_beginning(bytes_view rest) {
+    TRY(json j, parse_object(rest));
+    if (text(j, "host").empty()) {
+      did_found = true;
+      return {};
+    }
+    TRY(bytes host_, from_hex(text(j, "host")));
+    TRY(host, node_id::from_bytes(host_));
+    TRY(bytes raw, from_hex(text(j, "layout")));
+    TRY(adopted, layout::decode(raw));
+    known_peers = texts(j, "addresses");
+    did_join = true;
+    return {};
+  }
+
+  task<result<void>> finish_beginning() {
+    kv::batch b;
+    b.put(kv::family::meta, "peers", directory->export_peers());
+    b.remove(kv::family::meta, "cluster/begun");
     co_return co_await kv.commit(std::move(b));
   }
 
@@ -102,6 +147,16 @@ struct node::impl {
   json self_card() const {
     return {{"zone", options.zone}, {"capacity", options.capacity_bytes}, {"addresses", options.rpc_public}, {"node", key->id().hex()},
             {"version", GRENIER_VERSION}};
+  }
+
+  // A unit file may go on saying --join; but data of one cluster never go to another one unasked.
+  result<void> judge_join(std::string_view line) {
+    TRY(invite v, invite::decode(line));
+    if (v.cluster != cluster)
+      return fail(errc::already_exists, "the data directory belongs to a home of cluster " + cluster.hex().substr(0, 8) + ", and the invite leads to cluster " +
+                                            v.cluster.hex().substr(0, 8) + ". Leave out --join to go on in the old cluster, or name an empty directory (--data-dir) to join the new one");
+    rt.log(log_level::info, "--join is not needed any more: this home is a member of the invite's cluster");
+    return {};
   }
 
   task<result<void>> join(std::string line) {
@@ -114,7 +169,8 @@ struct node::impl {
       if (!r) {
         rt.log(log_level::info, "join: " + address + ": " + r.error().to_string());
         // A refusal by somebody who knows the invite counts for more than an address that does not answer.
-        if (last.code != errc::access_denied && last.code != errc::conflict) last = error(r.error().code, address + ": " + r.error().detail);
+        if (last.code != errc::access_denied && last.code != errc::conflict)
+          last = error(r.error().code, r.error().detail.starts_with(address) ? r.error().detail : address + ": " + r.error().detail);
         continue;
       }
       co_await dialler->stop();
@@ -127,11 +183,13 @@ struct node::impl {
       if (cluster_key.size() != 32) co_return fail(errc::protocol, "the cluster answered without its key");
       known_peers = texts(j, "addresses");
       host = r->peer;
-      co_return co_await keep_cluster();
+      co_return co_await keep_cluster({{"host", host->hex()}, {"layout", to_hex(raw)}, {"addresses", known_peers}});
     }
     co_await dialler->stop();
     if (last.code == errc::access_denied)
-      co_return fail(errc::access_denied, "the invite was refused: it is wrong, expired, or was used already; ask for a new one ('storagectl invite')");
+      co_return fail(errc::access_denied, "the invite was refused (" + last.detail + "). Ask for a new one: 'storagectl invite' at a home of the cluster");
+    if (last.code == errc::unavailable || last.code == errc::timed_out)
+      co_return fail(last.code, "no home of the invite could be reached (" + last.detail + "). Is it up, and does its router forward its RPC port?");
     co_return fail(last);
   }
 
@@ -140,7 +198,8 @@ struct node::impl {
     auto r = co_await tables->read(invite_key(id), {.deadline = rt.now() + 4s});
     if (!r || !r->value.present) co_return std::nullopt;
     auto j = parse_object(r->value.row);
-    if (!j || !text(*j, "spent_by").empty() || number(*j, "expires_ms") < rt.wall_ms()) co_return std::nullopt;
+    // Whoever knows the secret of one that is spent or expired is let in as far as spend_invite(), which tells why not.
+    if (!j) co_return std::nullopt;
     auto secret = from_hex(text(*j, "secret"));
     if (!secret) co_return std::nullopt;
     co_return std::move(*secret);
@@ -149,12 +208,11 @@ struct node::impl {
   task<result<void>> spend_invite(bytes id, node_id by, mono_time deadline) {
     std::uint64_t now_ms = rt.wall_ms();
     auto judge = [now_ms, by](const table::row& current) -> result<table::row_value> {
-      auto refused = fail(errc::access_denied, "the invite is wrong, expired or used");
-      if (!current.value.present) return refused;
-      auto j = parse_object(current.value.row);
-      if (!j || number(*j, "expires_ms") < now_ms) return refused;
+      auto j = current.value.present ? parse_object(current.value.row) : result<json>(fail(errc::not_found));
+      if (!j) return fail(errc::access_denied, "nobody knows this invite");
       std::string spent = text(*j, "spent_by");
-      if (!spent.empty() && spent != by.hex()) return refused;
+      if (!spent.empty() && spent != by.hex()) return fail(errc::access_denied, "it was used already, and an invite is good for one home");
+      if (const auto until = number(*j, "expires_ms"); until < now_ms) return fail(errc::access_denied, "it expired " + ago(now_ms - until) + " ago");
       (*j)["spent_by"] = by.hex();
       return table::row_value{true, j->dump(), nullptr};
     };
@@ -213,7 +271,10 @@ struct node::impl {
   task<result<void>> start() {
     CO_TRY_VOID(co_await load_identity());
     bool fresh = cluster.is_zero();
-    if (fresh && options.join) {
+    if (!fresh && options.join) CO_TRY_VOID(judge_join(*options.join));
+    if (begun) {
+      CO_TRY_VOID(resume_beginning(*begun));
+    } else if (fresh && options.join) {
       CO_TRY_VOID(co_await join(*options.join));
       did_join = true;
     } else if (fresh) {
@@ -229,8 +290,9 @@ struct node::impl {
     CO_TRY_VOID(service->prepare());
     CO_TRY_VOID(blocks->prepare());
     if (did_found) {
-      CO_TRY_VOID(co_await keep_cluster());
-      CO_TRY_VOID(co_await tables->found(layout::found(cluster, {key->id(), options.zone, options.capacity_bytes})));
+      if (!begun) CO_TRY_VOID(co_await keep_cluster({{"founded", true}}));
+      auto made_layout = co_await tables->found(layout::found(cluster, {key->id(), options.zone, options.capacity_bytes}));
+      if (!made_layout && !made_layout.failed_with(errc::already_exists)) co_return made_layout;
     }
     if (did_join) CO_TRY_VOID(co_await tables->adopt(*adopted));
     tables->on_layout([this](const layout::state& s) { follow(s); });
@@ -255,6 +317,7 @@ struct node::impl {
     follow(tables->layout());
     CO_TRY_VOID(co_await blocks->start());
     if (did_found) CO_TRY_VOID(co_await make_first_key());
+    if (did_found || did_join) CO_TRY_VOID(co_await finish_beginning());
     group.spawn("card", keep_card());
     group.spawn("membership", keep_membership());
     co_return result<void>();
@@ -295,8 +358,9 @@ struct node::impl {
       std::uint64_t sync = t.partitions_to_sync;
       for (auto [name, value] : {std::pair<const char*, std::uint64_t>{"queue/resync", s.resync_queue}, {"queue/hints", t.hints},
                                  {"queue/guests", s.guests}, {"queue/garbage", s.garbage_queue}, {"queue/sync", sync}, {"blocks", s.blocks},
-                                 {"stored", s.stored_bytes}})
+                                 {"stored", s.stored_bytes}, {"damaged", kv.stats().damage.empty() ? 0 : 1}})
         (void)directory->announce_number(name, value);
+      watch_clocks();
       // At once when they change: homes that all restart together find each other by what they wrote down.
       if (bytes known = directory->export_peers(); known != written) {
         kv::batch b;
@@ -305,6 +369,61 @@ struct node::impl {
       }
       co_await sleep_for(rt, 2s);
     }
+  }
+
+  // Each home says its time now and then. What arrives is late by its way: a home that seems ahead is ahead; one that seems behind is
+  // only if it goes on seeming so.
+  void watch_clocks() {
+    if (rt.now() >= clock_told + 10s) {
+      clock_told = rt.now();
+      (void)directory->announce_number("clock", rt.wall_ms());
+    }
+    const auto ours = static_cast<std::int64_t>(rt.wall_ms());
+    for (const auto& n : directory->nodes()) {
+      if (n.id == key->id()) continue;
+      auto said = directory->announced_number(n.id, "clock");
+      if (!said || !directory->up(n.id)) {
+        clocks.erase(n.id);
+        continue;
+      }
+      auto& c = clocks[n.id];
+      if (*said == c.said) continue;
+      c.said = *said;
+      c.ahead_ms.push_back(static_cast<std::int64_t>(std::min<std::uint64_t>(*said, 1ull << 60)) - ours);
+      if (c.ahead_ms.size() > 3) c.ahead_ms.pop_front();
+      const auto off = clock_off(n.id);
+      if (off.has_value() != c.warned) {
+        c.warned = off.has_value();
+        if (off)
+          rt.log(log_level::warning, "the clock of home " + n.info.zone + " (" + n.id.short_hex() + ") and this one differ by " + ago(static_cast<std::uint64_t>(std::abs(off->count())) * 1000) +
+                                         ": that home is " + (off->count() > 0 ? "ahead" : "behind") + ". Writes are refused until they agree: set the wrong one (timedatectl)");
+        else
+          rt.log(log_level::info, "the clock of home " + n.info.zone + " (" + n.id.short_hex() + ") and this one agree again");
+      }
+    }
+  }
+
+  std::optional<seconds> clock_off(node_id n) const {
+    auto at = clocks.find(n);
+    if (at == clocks.end() || at->second.ahead_ms.empty()) return std::nullopt;
+    const auto& all = at->second.ahead_ms;
+    const auto best = *std::max_element(all.begin(), all.end());
+    const auto bound = static_cast<std::int64_t>(hybrid_clock::ahead_max.count());
+    if (best > bound || (best < -bound && all.size() >= 2)) return std::chrono::duration_cast<seconds>(milliseconds(best));
+    return std::nullopt;
+  }
+
+  task<result<void>> remove(node_id gone, mono_time deadline) {
+    if (gone == key->id()) co_return fail(errc::invalid_argument, "a home cannot remove itself: do it at another one");
+    const layout::member* m = tables->layout().newest().find(gone);
+    if (!m) co_return fail(errc::not_found, "no member has this id or zone");
+    if (directory->up(gone)) co_return fail(errc::conflict, "home " + m->zone + " is up: stop its storaged first, so that nothing is written there meanwhile");
+    auto edit = [gone](const layout::state& s) -> result<std::vector<layout::member>> {
+      std::vector<layout::member> all = s.newest().members;
+      std::erase_if(all, [&](const layout::member& x) { return x.node == gone; });
+      return all;
+    };
+    co_return co_await tables->change_members(edit, {gone}, deadline);
   }
 
   // The layout should say what this home offers now. A change of zone or capacity in its settings becomes a change of the layout.
@@ -324,6 +443,7 @@ struct node::impl {
       co_return fail(errc::invalid_argument, "nobody could dial this home: give it an address that others reach (--rpc-public HOST:PORT), or make the invite at another home");
     invite v;
     v.addresses = options.rpc_public;
+    v.cluster = cluster;
     v.id.assign(16, '\0');
     v.secret.assign(32, '\0');
     rt.random().fill(v.id.data(), v.id.size());
@@ -356,9 +476,17 @@ struct node::impl {
   std::uint32_t start_number = 0;
   cluster_id cluster;
   bytes cluster_key;
+  std::optional<bytes> begun;  // what an earlier start left to do
   std::optional<layout::state> adopted;
   std::vector<std::string> known_peers;
   std::optional<node_id> host;
+  struct peer_clock {
+    std::uint64_t said = 0;
+    std::deque<std::int64_t> ahead_ms;  // the last few
+    bool warned = false;
+  };
+  std::map<node_id, peer_clock> clocks;
+  mono_time clock_told{};
   bool did_found = false, did_join = false;
   std::optional<first_key> made;
   std::unique_ptr<wire::endpoint> endpoint;
@@ -380,6 +508,8 @@ const std::optional<first_key>& node::made_key() const noexcept { return impl_->
 node_id node::id() const noexcept { return impl_->key->id(); }
 cluster_id node::cluster() const noexcept { return impl_->cluster; }
 const node_options& node::options() const noexcept { return impl_->options; }
+std::optional<seconds> node::clock_off(node_id n) const { return impl_->clock_off(n); }
+task<result<void>> node::remove(node_id n, mono_time deadline) { return impl_->remove(n, deadline); }
 task<result<std::string>> node::make_invite(seconds valid, mono_time deadline) { return impl_->make_invite(valid, deadline); }
 wire::endpoint& node::wire() { return *impl_->endpoint; }
 cluster::directory& node::directory() { return *impl_->directory; }

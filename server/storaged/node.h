@@ -2,8 +2,8 @@
 //
 //   Owns      the services; not the seams.
 //   Runs on   its home thread.
-//   Errors    start(): protocol (data of another cluster or of a newer version), io_failed, access_denied (invite wrong, spent or expired),
-//             unavailable (no address of the invite answers).
+//   Errors    start(): protocol (data of a newer version), already_exists (an invite of another cluster than the data), io_failed,
+//             access_denied (invite wrong, spent or expired), unavailable (no address of the invite answers).
 //   Not here  sockets of S3, web and admin (daemon.h), configuration (config.h).
 #pragma once
 
@@ -20,7 +20,8 @@ struct invite {
   std::vector<std::string> addresses;   // of homes that know it
   bytes id;                             // 16 bytes
   bytes secret;                         // 32 bytes
-  std::string encode() const;           // one line
+  cluster_id cluster;                   // that it leads to
+  std::string encode() const;           // one line, with a checksum: a part of it that was lost or altered is noticed
   static result<invite> decode(std::string_view line);
 };
 
@@ -57,6 +58,12 @@ class node {
   node_id id() const noexcept;
   cluster_id cluster() const noexcept;
   const node_options& options() const noexcept;
+
+  // How far another home's clock is ahead (negative: behind), where that is more than it may be. Known some seconds after its connection.
+  std::optional<seconds> clock_off(node_id) const;
+
+  // A member that is dark leaves for good; what it held is copied to the others. conflict: it is up, or a change is under way.
+  task<result<void>> remove(node_id, mono_time deadline);
 
   // One line for the next home; spent by its first use.
   task<result<std::string>> make_invite(seconds valid, mono_time deadline);

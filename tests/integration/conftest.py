@@ -2,11 +2,14 @@
 
 GRENIER_BIN names the directory of storaged and storagectl (default build/bin). Everything started here is ended here, by its own
 process object; a failed test prints the end of each home's log."""
+import ctypes
 import hashlib
+import http.client
 import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -38,6 +41,27 @@ def tree_sums(folder):
     """sha256 of every file below a folder, by its path there."""
     folder = pathlib.Path(folder)
     return {str(p.relative_to(folder)): sha(p.read_bytes()) for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+_libc = ctypes.CDLL(None)
+
+
+def die_with_parent():
+    """In a new process: killed when this one ends, however it ends."""
+    _libc.prctl(1, signal.SIGKILL)
+
+
+class Unix(http.client.HTTPConnection):
+    """The control socket of a home, as storagectl speaks to it."""
+
+    def __init__(self, path):
+        super().__init__("local", timeout=30)
+        self.path = str(path)
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(30)
+        self.sock.connect(self.path)
 
 
 _given = set()
@@ -74,8 +98,10 @@ def until(what, condition, seconds=30, pause=0.1):
 
 
 class Home:
+    started = []  # all of this run, so that none outlives it
+
     def __init__(self, folder, zone, extra=()):
-        self.zone, self.extra = zone, list(extra)
+        self.zone, self.extra, self.env = zone, list(extra), {}
         self.dir = folder / zone
         self.log = folder / f"{zone}.log"
         self.s3, self.web, self.rpc, self.admin = (f"127.0.0.1:{free_port()}" for _ in range(4))
@@ -89,7 +115,8 @@ class Home:
             args += ["--capacity", "5G"]
         args += self.extra + (["--join", join] if join else [])
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(os.environ) | self.env, preexec_fn=die_with_parent)
+        Home.started.append(self)
         if wait:
             self.wait_ready()
         return self
@@ -139,6 +166,14 @@ class Home:
         run = subprocess.run([STORAGECTL, "--data-dir", str(self.dir), "--json", *args], capture_output=True, text=True, timeout=60, check=False)
         assert run.returncode == 0, f"storagectl {' '.join(args)} at {self.zone}: {run.returncode} {run.stderr}"
         return json.loads(run.stdout)
+
+    def control(self, path, **body):
+        """One command as storagectl gives it, with what its options do not offer."""
+        c = Unix(self.dir / "control.sock")
+        c.request("POST", path, json.dumps(body))
+        answer = c.getresponse()
+        assert answer.status == 200, answer.read()
+        return json.loads(answer.read())
 
     def status(self):
         return self.ctl("status")
@@ -202,6 +237,23 @@ class Cluster:
             if home.alive():
                 home.process.send_signal(signal.SIGCONT)
                 home.kill()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def room(request):
+    """What the tests of a file stored goes with them, unless one failed."""
+    before = request.session.testsfailed
+    yield
+    if request.session.testsfailed == before:
+        for folder in {h.dir for h in Home.started if not h.alive()}:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_sessionfinish():
+    for home in Home.started:
+        if home.alive():
+            home.process.send_signal(signal.SIGCONT)
+            home.kill()
 
 
 @pytest.hookimpl(tryfirst=True, hookwrapper=True)

@@ -1,14 +1,18 @@
 """Wrong settings, wrong places and damage: a clear sentence, the right exit code, and nothing lost."""
+import hashlib
+import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import time
 
 import botocore.exceptions
 import pytest
 
 from conftest import STORAGECTL, STORAGED, TOOL_PATH, Cluster, Home, noise, sha, until
+from rows import set_row
 
 
 def run(*args, env=None, seconds=20, before=()):
@@ -111,7 +115,15 @@ def test_directory_not_writable(home, tmp_path):
     refused(run(program, "--zone", "home-lyon", "--data-dir", locked, *ports(home), before=before), 1, "not writable", "--data-dir")
     refused(run(program, "--zone", "home-lyon", "--data-dir", locked / "below", *ports(home), before=before), 1, "cannot make the data directory", "--data-dir")
     (tmp_path / "file").write_text("")
-    refused(storaged("--zone", "home-lyon", "--data-dir", tmp_path / "file", *ports(home)), 1, str(tmp_path / "file"))
+    refused(storaged("--zone", "home-lyon", "--data-dir", tmp_path / "file", *ports(home)), 1, str(tmp_path / "file"), "--data-dir")
+    refused(storaged("--zone", "home-lyon", "--data-dir", tmp_path / "file" / "below", *ports(home)), 1, "Not a directory", "--data-dir")
+    fixed = tmp_path / "fixed"
+    fixed.mkdir()
+    if os.geteuid() == 0 and not subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", str(fixed)], capture_output=True, check=False).returncode:
+        try:
+            refused(storaged("--zone", "home-lyon", "--data-dir", fixed, *ports(home)), 1, "not writable", "Read-only", "--data-dir")
+        finally:
+            subprocess.run(["umount", str(fixed)], check=False)
 
 
 def test_directory_in_use(home):
@@ -124,41 +136,71 @@ def test_directory_in_use(home):
 # ---- invites
 
 def test_invites(home, tmp_path):
+    """Truncated, altered, forged, expired, used twice: each time a sentence that says which, and the good one works afterwards."""
     home.start()
+
     def joins(line, name):
         new = Home(tmp_path, name)
-        return storaged("--zone", name, "--data-dir", new.dir, "--capacity", "5G", *ports(new), "--join", line, seconds=60)
+        done = storaged("--zone", name, "--data-dir", new.dir, "--capacity", "5G", *ports(new), "--join", line, seconds=60)
+        done.dir = new.dir
+        return done
 
     good = home.ctl("invite")["invite"]
-    refused(joins("rubbish", "home-a"), 1, "invite")
-    refused(joins(good[:-20], "home-b"), 1, "invite")
-    wrong = good[:-6] + ("0" if good[-6] != "0" else "1") + good[-5:]
-    refused(joins(wrong, "home-c"), 1, "invite")
+    altered = good[:60] + ("0" if good[60] != "0" else "1") + good[61:]
+    for line in ("rubbish", good[:-20], good[:-1], altered, good + "00", good[:40] + " " + good[40:], "grenier1.", good[:9]):
+        done = joins(line, "home-a")
+        refused(done, 2, "--join", "invite", "storagectl invite")
+        assert not done.dir.exists(), "nothing is made for half an invite"
+    # Whole, but with another secret.
+    head, _, rest = good.partition(".")
+    body = json.loads(bytes.fromhex(rest)[:-4])
+    body["s"] = "00" * 32
+    body = json.dumps(body).encode()
+    refused(joins(f"{head}." + (body + hashlib.sha256(body).digest()[:4]).hex(), "home-b"), 1, "invite was refused", "storagectl invite")
+    expired = home.control("/invite", valid_seconds=1)["invite"]
+    time.sleep(1.5)
+    refused(joins(expired, "home-c"), 1, "expired", "seconds ago", "storagectl invite")
+    assert len(home.status()["nodes"]) == 1
     second = Home(tmp_path, "home-paris")
     try:
         second.start(good)
-        refused(joins(good, "home-d"), 1, "invite", "used")
+        refused(joins(good, "home-d"), 1, "used already", "one home", "storagectl invite")
         assert len(home.status()["nodes"]) == 2
+        second.restart()
+        assert second.process.poll() is None
     finally:
         if second.alive():
             second.kill()
-
-
-# ---- damage
-
-def test_damaged_rows_are_refused(home):
-    home.start()
-    home.ctl("key", "create", "something")
     home.kill()
-    rows = home.dir / "rows"
-    current = (rows / "CURRENT").read_text().strip()
-    manifest = rows / current
-    data = bytearray(manifest.read_bytes())
-    for i in range(20, len(data), 7):
-        data[i] ^= 0x5A
-    manifest.write_bytes(bytes(data))
-    done = storaged("--zone", "home-lyon", "--data-dir", home.dir, *ports(home))
-    refused(done, 1, "damaged", "newcomer", "storagectl invite")
+    nobody = joins(good, "home-e")
+    refused(nobody, 1, "no home of the invite could be reached", home.rpc)
+
+
+def test_data_of_another_cluster(home, tmp_path):
+    """An invite to another cluster never moves data there; one to its own is let pass, as a unit file keeps saying --join."""
+    other = Home(tmp_path, "home-paris")
+    home.start()
+    other.start()
+    try:
+        invite, own = home.ctl("invite")["invite"], other.ctl("invite")["invite"]
+        other.stop()
+        clusters = [home.status()["cluster"][:8]]
+        done = storaged("--zone", "home-paris", "--data-dir", other.dir, *ports(other), "--join", invite)
+        refused(done, 1, "belongs to a home of cluster", *clusters, "--join", "--data-dir")
+        assert len(home.status()["nodes"]) == 1
+        other.start(own)
+        assert "not needed any more" in other.log.read_text()
+        assert len(other.status()["nodes"]) == 1 and other.status()["cluster"] != home.status()["cluster"]
+    finally:
+        if other.alive():
+            other.kill()
+
+
+def test_rows_of_a_newer_version(home):
+    home.start()
+    home.kill()
+    assert set_row(home.dir, b"format", lambda v: bytes([v[0], v[1], v[2], v[3] + 1]) if v[3] else bytes([v[0] + 1, *v[1:]]))
+    refused(storaged("--data-dir", home.dir, *ports(home)), 1, "newer version", str(home.dir))
 
 
 # ---- a full disk

@@ -1,5 +1,7 @@
 """Sites from buckets, by Host, on every home's web port."""
 import http.client
+import socket
+import time
 
 import pytest
 
@@ -71,6 +73,12 @@ def test_conditions_and_ranges(site):
     r = site("/photo.jpg", Range="bytes=1048000-1049000")
     assert r.status == 206 and r.content == PHOTO[1048000:1049001] and r.getheader("Content-Range") == f"bytes 1048000-1049000/{len(PHOTO)}"
     assert site("/photo.jpg", Range=f"bytes={len(PHOTO)}-").status == 416
+    # What goes on must be of the version that was begun.
+    for same in (etag, changed):
+        assert site("/photo.jpg", Range="bytes=5-9", If_Range=same).status == 206
+    for other in ('"other"', "Sun, 06 Nov 1994 08:49:37 GMT", "W/" + etag):
+        r = site("/photo.jpg", Range="bytes=5-9", If_Range=other)
+        assert r.status == 200 and sha(r.content) == sha(PHOTO), other
 
 
 def test_taken_off_line(site, cluster):
@@ -79,3 +87,51 @@ def test_taken_off_line(site, cluster):
         assert all(site("/", home).status == 404 for home in range(3))
     finally:
         cluster.homes[2].ctl("bucket", "website", "journal", "--index", "index.html", "--error", "lost.html")
+
+
+def test_visitors_who_read_nothing(site, cluster):
+    """However many ask for what is large and take none of it: those who upload, and those who read what is small, do not notice."""
+    s3 = cluster.s3(1)
+    s3.put_object(Bucket="journal", Key="film.mp4", Body=noise(20 << 20, "film"))
+    host, port = cluster.homes[1].web.rsplit(":", 1)
+    idle = []
+    try:
+        for _ in range(60):
+            c = socket.create_connection((host, int(port)), timeout=10)
+            c.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            c.sendall(b"GET /film.mp4 HTTP/1.1\r\nHost: journal.web.localhost\r\n\r\n")
+            idle.append(c)
+        time.sleep(2)
+        began = time.monotonic()
+        s3.put_object(Bucket="journal", Key="new.bin", Body=noise(5_000_000, "new"))
+        assert sha(s3.get_object(Bucket="journal", Key="new.bin")["Body"].read()) == sha(noise(5_000_000, "new"))
+        assert site("/").status == 200
+        assert time.monotonic() - began < 15
+    finally:
+        for c in idle:
+            c.close()
+
+
+def test_unfinished_headers_take_little_memory(site, cluster):
+    def resident(pid):
+        return next(int(line.split()[1]) for line in open(f"/proc/{pid}/status") if line.startswith("VmRSS")) << 10
+
+    home = cluster.homes[1]
+    host, port = home.web.rsplit(":", 1)
+    before, waiting = resident(home.process.pid), []
+    try:
+        for _ in range(600):
+            c = socket.create_connection((host, int(port)), timeout=10)
+            waiting.append(c)
+            try:
+                c.sendall(b"GET / HTTP/1.1\r\nHost: journal.web.localhost\r\nX: " + b"x" * 30_000)
+            except OSError:
+                pass  # refused: there are too many
+        time.sleep(1)
+        assert resident(home.process.pid) - before < 60 << 20
+        assert site("/", 0).status == 200
+    finally:
+        for c in waiting:
+            c.close()
+    time.sleep(1)
+    assert site("/").status == 200
