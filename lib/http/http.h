@@ -7,7 +7,9 @@
 //   Runs on   its home thread; one task a connection.
 //   Cancel    stop() gives requests under way drain_time, then closes. A client that goes away fails reads and writes with `cancelled`.
 //   Errors    read_body: incomplete_body (the client stopped early), timed_out, protocol (bad chunking), cancelled.
-//   Limits    options: header bytes and count, connections, time for headers, idle time, time without progress of a body.
+//             A handler that throws is logged and answered 500; what was begun is broken off.
+//   Limits    options: header bytes and count, connections, time for headers, idle time, time without progress of a body. Headers that
+//             are not complete take 4 KiB a connection and header_bytes_all beyond that, together; more is answered 503.
 //   Not here  signatures, XML (s3-gateway/); TLS.
 //   Source    RFC 9110, RFC 9112.
 #pragma once
@@ -97,12 +99,15 @@ using handler = std::function<task<void>(exchange&)>;
 
 struct options {
   std::string listen;
-  std::size_t header_bytes_max = 64 << 10;
+  std::size_t header_bytes_max = 32 << 10;
+  std::size_t header_bytes_all = 8 << 20;
   std::size_t header_count_max = 200;
-  std::size_t connections_max = 4096;
+  std::size_t connections_max = 1024;
+  std::size_t connections_per_client = 512;  // of one IPv4 address or IPv6 /64; a proxy before this home is one client
   nanoseconds header_time = 20s;      // from the first byte of a request to the end of its headers
   nanoseconds idle_time = 75s;        // between requests
-  nanoseconds progress_time = 60s;    // without a byte read or written within a body
+  nanoseconds progress_time = 60s;    // without a byte read or taken by the client within a body
+  nanoseconds linger_time = 2s;       // for a client that was refused to take its answer
   nanoseconds drain_time = 3s;
   std::string server_name = "Grenier";
 };

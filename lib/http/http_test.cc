@@ -9,6 +9,8 @@ using namespace grenier::http;
 
 namespace {
 
+constexpr std::size_t huge_bytes = 32 << 20;  // more than the buffers of two sockets
+
 struct fixture {
   asio::io_context io;
   real_clock clk{io};
@@ -39,6 +41,16 @@ struct fixture {
       bytes m(1 << 20, 'm');
       (void)co_await x.begin({200, {}, {}}, m.size());
       (void)co_await x.write(m);
+    } else if (r.path == "/huge") {
+      bytes m(huge_bytes, 'm');
+      (void)co_await x.begin({200, {}, {}}, m.size());
+      (void)co_await x.write(m);
+    } else if (r.path == "/throw") {
+      throw std::runtime_error("invalid UTF-8 byte");
+    } else if (r.path == "/throw-late") {
+      (void)co_await x.begin({200, {}, {}}, 10);
+      (void)co_await x.write("half");
+      throw std::bad_alloc();
     } else if (r.path == "/short") {
       (void)co_await x.begin({200, {}, {}}, 10);
       (void)co_await x.write("half");
@@ -101,6 +113,57 @@ struct fixture {
     (*s)->close();
     co_await g.join();
     end = ended_by_server;
+    done = true;
+  }
+  // Takes `step` bytes of /huge each `pause`; none: never takes any. How many came before the server hung up, or all had come.
+  std::size_t download(std::size_t step, nanoseconds pause) {
+    std::size_t got = 0;
+    bool done = false;
+    group.spawn("download", downloading(rt, net, *server, step, pause, got, done));
+    while (!done) io.run_one();
+    return got;
+  }
+  static task<void> downloading(runtime& r, network& n, http::server& from, std::size_t step, nanoseconds pause, std::size_t& got, bool& done) {
+    auto s = co_await n.connect(from.local(), r.now() + 2s);
+    REQUIRE(s);
+    bytes_view ask = "GET /huge HTTP/1.1\r\nHost: x\r\n\r\n";
+    (void)co_await (*s)->write(std::span(&ask, 1));
+    const mono_time until = r.now() + 20s;
+    if (step == 0)
+      while ((co_await sleep_for(r, 10ms), from.stats().open > 0) && r.now() < until) {}
+    std::vector<char> b(step);
+    while (step > 0 && got < huge_bytes) {
+      for (std::size_t taken = 0; taken < step;) {
+        auto some = co_await (*s)->read_some(std::span(b).subspan(taken));
+        if (!some || *some == 0) {
+          done = true;
+          co_return;
+        }
+        taken += *some;
+        got += *some;
+        if (got >= huge_bytes) break;
+      }
+      co_await sleep_for(r, pause);
+    }
+    done = true;
+  }
+  // Open connections after `n` were made, each having sent `bytes`.
+  std::size_t crowd(std::size_t n, std::string said, std::vector<std::unique_ptr<byte_stream>>& all) {
+    bool done = false;
+    group.spawn("crowd", crowding(rt, net, server->local(), n, std::move(said), all, done));
+    while (!done) io.run_one();
+    return server->stats().open;
+  }
+  static task<void> crowding(runtime& r, network& n, std::string at, std::size_t count, std::string said,
+                             std::vector<std::unique_ptr<byte_stream>>& all, bool& done) {
+    for (std::size_t i = 0; i < count; ++i) {
+      auto s = co_await n.connect(at, r.now() + 2s);
+      REQUIRE(s);
+      bytes_view v(said);
+      (void)co_await (*s)->write(std::span(&v, 1));
+      all.push_back(std::move(*s));
+    }
+    co_await sleep_for(r, 50ms);
     done = true;
   }
   task<void> stopping(bool& done) {
@@ -210,14 +273,95 @@ TEST_CASE("a body left unread is not taken for the next request") {
 }
 
 TEST_CASE("slow strangers are cut off, a client that stops is noticed") {
-  fixture f({.header_time = 100ms, .idle_time = 200ms, .progress_time = 150ms});
+  const std::string get = "GET / HTTP/1.1\r\n" + host + "\r\n";
   bool closed = false;
-  CHECK(f.talk({"GET / HT"}, 1s, &closed).empty());
+  auto only = [](nanoseconds header, nanoseconds idle, nanoseconds progress, nanoseconds linger) {
+    return http::options{.header_time = header, .idle_time = idle, .progress_time = progress, .linger_time = linger};
+  };
+  {
+    fixture f(only(100ms, 20s, 20s, 20s));
+    CHECK(f.talk({"GET / HT"}, 2s, &closed).empty());
+    CHECK(closed);
+    // Also of a second request, of which the beginning came along with the first.
+    CHECK(count_of(f.talk({get + "GET / HT"}, 2s, &closed), "200 OK") == 1);
+    CHECK(closed);
+    (void)f.talk({get}, 300ms, &closed);
+    CHECK(!closed);
+  }
+  {
+    fixture f(only(20s, 100ms, 20s, 20s));
+    (void)f.talk({}, 2s, &closed);
+    CHECK(closed);
+    (void)f.talk({"GET / HT"}, 300ms, &closed);
+    CHECK(!closed);
+  }
+  {
+    fixture f(only(20s, 20s, 100ms, 20s));
+    auto r = f.talk({"PUT /x HTTP/1.1\r\n" + host + "Content-Length: 10\r\n\r\nabc"}, 2s, &closed);
+    CHECK(closed);
+  }
+  {
+    fixture f(only(20s, 20s, 20s, 100ms));
+    CHECK(f.talk({"nonsense\r\n\r\n"}, 2s, &closed).starts_with("HTTP/1.1 400"));
+    CHECK(closed);
+  }
+}
+
+TEST_CASE("a slow download lasts as long as it takes; one that stands still is cut") {
+  fixture f({.progress_time = 300ms});
+  CHECK(f.download(512 << 10, 20ms) >= huge_bytes);
+  f.download(0, 0ns);
+  CHECK(f.server->stats().open == 0);
+}
+
+TEST_CASE("a handler that throws is answered 500, or broken off, and ends nothing but its connection") {
+  std::vector<std::string> logged;
+  fixture f;
+  f.rt.set_log_sink([&](log_level, const std::string& m) { logged.push_back(m); });
+  bool closed = false;
+  auto r = f.talk({"GET /throw HTTP/1.1\r\n" + host + "\r\n"}, 2s, &closed);
+  CHECK(r.starts_with("HTTP/1.1 500"));
+  CHECK(r.find("UTF-8") == std::string::npos);
   CHECK(closed);
-  (void)f.talk({}, 1s, &closed);
+  REQUIRE(logged.size() == 1);
+  CHECK(logged[0].find("invalid UTF-8 byte") != std::string::npos);
+  r = f.talk({"GET /throw-late HTTP/1.1\r\n" + host + "\r\n"}, 2s, &closed);
+  CHECK(r.ends_with("half"));
   CHECK(closed);
-  auto r = f.talk({"PUT /x HTTP/1.1\r\n" + host + "Content-Length: 10\r\n\r\nabc"}, 1s, &closed);
-  CHECK(closed);
+  CHECK(f.talk({"GET /next HTTP/1.1\r\n" + host + "\r\n"}).starts_with("HTTP/1.1 200"));
+}
+
+TEST_CASE("unfinished headers take bounded memory, all together") {
+  fixture f({.header_bytes_max = 16 << 10, .header_bytes_all = 24 << 10});
+  std::vector<std::unique_ptr<byte_stream>> waiting;
+  const std::string part = "GET / HTTP/1.1\r\n" + host + "X: ";
+  CHECK(f.crowd(2, part + std::string(10 << 10, 'x'), waiting) == 2);
+  // There is no room for a third long one, but for any number of short ones.
+  CHECK(f.talk({part + std::string(15 << 10, 'x')}).starts_with("HTTP/1.1 503"));
+  CHECK(f.talk({part + std::string(3 << 10, 'x') + "\r\n\r\n"}).starts_with("HTTP/1.1 200"));
+  waiting.clear();
+  CHECK(f.crowd(0, "", waiting) == 0);
+  CHECK(f.talk({part + std::string(15 << 10, 'x') + "\r\n\r\n"}).starts_with("HTTP/1.1 200"));
+  CHECK(f.talk({part + std::string(16 << 10, 'x') + "\r\n\r\n"}).starts_with("HTTP/1.1 431"));
+}
+
+TEST_CASE("connections are bounded, in all and of one client") {
+  std::vector<std::unique_ptr<byte_stream>> all;
+  {
+    fixture f({.connections_max = 3});
+    CHECK(f.crowd(5, "G", all) == 3);
+    CHECK(f.server->stats().refused == 2);
+    all.clear();
+    CHECK(f.crowd(0, "", all) == 0);
+    CHECK(f.talk({"GET / HTTP/1.1\r\n" + host + "\r\n"}).starts_with("HTTP/1.1 200"));
+  }
+  {
+    fixture f({.connections_per_client = 2});
+    CHECK(f.crowd(5, "G", all) == 2);
+    all.clear();
+    CHECK(f.crowd(0, "", all) == 0);
+    CHECK(f.talk({"GET / HTTP/1.1\r\n" + host + "\r\n"}).starts_with("HTTP/1.1 200"));
+  }
 }
 
 TEST_CASE("ranges, dates, encodings") {

@@ -1,6 +1,9 @@
+#include <boost/asio/error.hpp>
+#include <boost/asio/ip/address_v6.hpp>
 #include <boost/beast/http/empty_body.hpp>
 #include <boost/beast/http/parser.hpp>
 
+#include <map>
 #include <set>
 
 #include "http/chunked.h"
@@ -12,7 +15,9 @@ namespace {
 
 namespace beast_http = boost::beast::http;
 
-constexpr std::size_t read_ahead_bytes = 64 << 10;
+constexpr std::size_t read_ahead_bytes = 64 << 10;  // of a chunked body
+constexpr std::size_t head_step_bytes = 4 << 10;     // what each connection may hold of a header that is not complete yet
+constexpr std::size_t write_step_bytes = 64 << 10;   // within which a client must show progress
 constexpr std::uint64_t drop_max = 256 << 10;  // of a body that the handler left unread
 
 struct shared_state {
@@ -21,6 +26,24 @@ struct shared_state {
   http::handler handle;
   statistics stats;
   bool stopping = false;
+  std::size_t header_bytes = 0;  // of headers that are not complete yet, beyond each one's first step
+};
+
+// What a connection holds of shared_state::header_bytes.
+class held_header {
+ public:
+  explicit held_header(shared_state& s) : s_(s) {}
+  ~held_header() { set(0); }
+  held_header(const held_header&) = delete;
+  void set(std::size_t n) {
+    s_.header_bytes = s_.header_bytes - n_ + n;
+    n_ = n;
+  }
+  bool may_be(std::size_t n) const { return s_.header_bytes - n_ + n <= s_.options.header_bytes_all; }
+
+ private:
+  shared_state& s_;
+  std::size_t n_ = 0;
 };
 
 // What a stranger sent, checked beyond what the parser checks: it joins folded lines, and accepts LF alone.
@@ -115,23 +138,44 @@ class connection {
 
   // The stream is closed when nothing moved until then; one lazy timer, not one a read.
   void expect_progress_within(nanoseconds d) {
+    writing_ = false;
     deadline_ = s_.rt.now() + d;
-    if (!armed_) arm();
+    arm(deadline_);
   }
+  // As above, while bytes go out. What the client took since the last look counts too: a full socket buffer takes nothing more
+  // before a third of it is free, and that alone may last longer on a slow line.
+  void expect_writing() {
+    writing_ = true;
+    unsent_.reset();
+    deadline_ = s_.rt.now() + s_.options.progress_time;
+    arm(next_look());
+  }
+  // A handler is at work; its own waits are bounded by its deadlines, not by ours.
+  void rest() { deadline_ = never; }
   bool timed_out() const noexcept { return timed_out_; }
+  // All of it, in steps within each of which the client must show progress.
+  task<result<void>> write(bytes_view before, bytes_view body, bytes_view after = {});
 
  private:
   friend class live_exchange;
-  void arm() {
-    armed_ = s_.rt.clock().call_at(deadline_, [this] {
+  mono_time next_look() const { return std::min(deadline_, s_.rt.now() + s_.options.progress_time / 4); }
+  void arm(mono_time at) {
+    if (armed_ && armed_->at <= at) return;
+    if (armed_) s_.rt.clock().cancel(*armed_);
+    armed_ = s_.rt.clock().call_at(at, [this] {
       armed_.reset();
-      if (deadline_ == never) return;  // a handler is at work; the next read or write arms it anew
-      if (s_.rt.now() < deadline_) return arm();
+      if (deadline_ == never) return;  // the next read or write arms it anew
+      if (writing_) {
+        const std::size_t left = stream_->unsent();
+        if (unsent_ && left < *unsent_) deadline_ = s_.rt.now() + s_.options.progress_time;
+        unsent_ = left;
+      }
+      if (s_.rt.now() < deadline_) return arm(writing_ ? next_look() : deadline_);
       timed_out_ = true;
       close();
     });
   }
-  task<result<std::size_t>> fill();  // more into buffer_
+  task<result<std::size_t>> fill(std::size_t size_max);  // more into buffer_
   task<std::optional<std::string>> read_head();
   task<void> refuse(refusal);
   task<void> drain();
@@ -141,7 +185,8 @@ class connection {
   bytes buffer_;         // read but not used yet
   mono_time deadline_ = never;
   std::optional<timer_id> armed_;
-  bool timed_out_ = false, closed_ = false, busy_ = false, keep_ = true;
+  std::optional<std::size_t> unsent_;  // when last looked
+  bool writing_ = false, timed_out_ = false, closed_ = false, busy_ = false, keep_ = true;
 };
 
 class live_exchange final : public exchange {
@@ -165,12 +210,11 @@ class live_exchange final : public exchange {
     if (body_done() || to.empty()) co_return std::size_t{0};
     if (broken_) co_return fail(errc::incomplete_body, "the client stopped sending");
     if (request_.expects_continue && !std::exchange(continued_, true)) {
-      bytes_view go = "HTTP/1.1 100 Continue\r\n\r\n";
-      c_.expect_progress_within(c_.s_.options.progress_time);
-      CO_TRY_VOID(co_await c_.stream_->write(std::span(&go, 1)));
+      CO_TRY_VOID(co_await c_.write("HTTP/1.1 100 Continue\r\n\r\n", {}));
     }
     c_.expect_progress_within(c_.s_.options.progress_time);
     auto r = request_.chunked ? co_await read_chunked(to) : co_await read_plain(to);
+    c_.rest();
     if (!r) {
       broken_ = true;
       c_.keep_ = false;
@@ -186,10 +230,8 @@ class live_exchange final : public exchange {
     bool no_body = without_body(r.status);
     std::string head = head_of(r, r.status == 304 || r.status == 204 ? std::nullopt : std::optional(size), false);
     ended_ = true;
-    bytes_view parts[] = {head, no_body ? bytes_view() : bytes_view(r.body)};
     if (!no_body) body_sent_ = size;
-    c_.expect_progress_within(c_.s_.options.progress_time);
-    co_return co_await sent(c_.stream_->write(std::span(parts, parts[1].empty() ? 1u : 2u)));
+    co_return co_await sent(c_.write(head, no_body ? bytes_view() : bytes_view(r.body)));
   }
 
   task<result<void>> begin(response r, std::optional<std::uint64_t> length) override {
@@ -218,12 +260,8 @@ class live_exchange final : public exchange {
     if (announced_ && body_sent_ < *announced_ && request_.method != "HEAD") abort();
     ended_ = true;
     if (chunked_out_) {
-      bytes_view last = "0\r\n\r\n";
-      bytes_view parts[] = {head_pending_, last};
-      std::string keep = std::move(head_pending_);
-      head_pending_.clear();
-      parts[0] = keep;
-      co_return co_await sent(c_.stream_->write(parts));
+      std::string head = std::exchange(head_pending_, {});
+      co_return co_await sent(c_.write(head, "0\r\n\r\n"));
     }
     co_return co_await flush({});
   }
@@ -255,13 +293,14 @@ class live_exchange final : public exchange {
   }
 
   task<result<void>> flush(bytes_view v) {
-    std::string head = std::move(head_pending_);
-    head_pending_.clear();
-    char size[24];
-    int n = chunked_out_ && !v.empty() ? std::snprintf(size, sizeof size, "%zx\r\n", v.size()) : 0;
-    bytes_view parts[] = {head, bytes_view(size, static_cast<std::size_t>(n)), v, n ? bytes_view("\r\n") : bytes_view()};
-    c_.expect_progress_within(c_.s_.options.progress_time);
-    co_return co_await sent(c_.stream_->write(parts));
+    std::string before = std::exchange(head_pending_, {});
+    const bool chunk = chunked_out_ && !v.empty();
+    if (chunk) {
+      char size[24];
+      std::snprintf(size, sizeof size, "%zx\r\n", v.size());
+      before += size;
+    }
+    co_return co_await sent(c_.write(before, v, chunk ? "\r\n" : ""));
   }
 
   task<result<void>> sent(task<result<void>> w) {
@@ -290,7 +329,7 @@ class live_exchange final : public exchange {
   task<result<std::size_t>> read_chunked(std::span<char> to) {
     for (;;) {
       if (c_.buffer_.empty()) {
-        CO_TRY(std::size_t n, co_await c_.fill());
+        CO_TRY(std::size_t n, co_await c_.fill(read_ahead_bytes));
         if (n == 0) co_return fail(errc::incomplete_body, "the body ended before its last chunk");
       }
       // No more than fits: what is decoded is handed out at once.
@@ -313,35 +352,63 @@ class live_exchange final : public exchange {
   int status_ = 0;
 };
 
-task<result<std::size_t>> connection::fill() {
+task<result<std::size_t>> connection::fill(std::size_t size_max) {
   std::size_t had = buffer_.size();
-  buffer_.resize(had + read_ahead_bytes);
-  auto r = co_await stream_->read_some(std::span(buffer_.data() + had, read_ahead_bytes));
+  buffer_.resize(had + size_max);
+  auto r = co_await stream_->read_some(std::span(buffer_.data() + had, size_max));
   buffer_.resize(had + (r ? *r : 0));
   co_return r;
 }
 
+task<result<void>> connection::write(bytes_view before, bytes_view body, bytes_view after) {
+  do {
+    const bytes_view step = body.substr(0, write_step_bytes);
+    body.remove_prefix(step.size());
+    bytes_view parts[] = {before, step, body.empty() ? after : bytes_view()};
+    expect_writing();
+    auto r = co_await stream_->write(parts);
+    rest();
+    if (!r) co_return r;
+    before = {};
+  } while (!body.empty());
+  co_return result<void>();
+}
+
 task<std::optional<std::string>> connection::read_head() {
-  std::size_t looked = 0;
-  expect_progress_within(s_.options.idle_time);
-  for (bool first = buffer_.empty();;) {
+  const std::size_t max = s_.options.header_bytes_max;
+  std::size_t blank_lines = 0, looked = 0;  // looked: up to there no end was found
+  held_header held(s_);
+  bool first = buffer_.empty();
+  expect_progress_within(first ? s_.options.idle_time : s_.options.header_time);
+  for (;;) {
     // Blank lines before a request are skipped, as RFC 9112 asks; a few.
-    while (buffer_.starts_with("\r\n") && looked < 8) buffer_.erase(0, 2), ++looked;
-    auto end = buffer_.find("\r\n\r\n");
-    if (end == std::string::npos && buffer_.find("\n\n") != std::string::npos) {
+    while (buffer_.starts_with("\r\n") && blank_lines < 8) buffer_.erase(0, 2), ++blank_lines, looked = 0;
+    auto end = buffer_.find("\r\n\r\n", looked);
+    if (end == std::string::npos && buffer_.find("\n\n", looked) != std::string::npos) {
       co_await refuse({400, "a line that ends in a bare line feed"});
       co_return std::nullopt;
     }
-    if (end != std::string::npos && end + 4 <= s_.options.header_bytes_max) {
+    if (end != std::string::npos && end + 4 <= max) {
       std::string head = buffer_.substr(0, end + 4);
       buffer_.erase(0, end + 4);
+      if (buffer_.empty()) buffer_ = {};  // what it grew to is not kept while a body goes or nothing happens
+      rest();
       co_return head;
     }
-    if (buffer_.size() > s_.options.header_bytes_max || end != std::string::npos) {
-      co_await refuse({431, "headers of more than " + std::to_string(s_.options.header_bytes_max) + " bytes"});
+    if (buffer_.size() >= max || end != std::string::npos) {
+      co_await refuse({431, "headers of more than " + std::to_string(max) + " bytes"});
       co_return std::nullopt;
     }
-    auto r = co_await fill();
+    looked = buffer_.size() < 3 ? 0 : buffer_.size() - 3;
+    const bool first_step = buffer_.size() < head_step_bytes;
+    const std::size_t more = std::min((first_step ? head_step_bytes - buffer_.size() : head_step_bytes), max - buffer_.size());
+    const std::size_t beyond = first_step ? 0 : buffer_.size() + more - head_step_bytes;
+    if (!held.may_be(beyond)) {
+      co_await refuse({503, "too many requests with long headers at once"});
+      co_return std::nullopt;
+    }
+    held.set(beyond);
+    auto r = co_await fill(more);
     if (!r || *r == 0) co_return std::nullopt;
     if (std::exchange(first, false)) expect_progress_within(s_.options.header_time);
     busy_ = true;
@@ -356,17 +423,17 @@ task<void> connection::refuse(refusal f) {
                     "\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: " + std::to_string(body.size()) +
                     "\r\n\r\n" + body;
   bytes_view v(all);
-  expect_progress_within(2s);
+  expect_progress_within(s_.options.linger_time);
   (void)co_await stream_->write(std::span(&v, 1));
   co_await drain();
 }
 
 // Closing with unread bytes would reset the connection, and the client might lose the answer: read a little more first.
 task<void> connection::drain() {
-  expect_progress_within(2s);
+  expect_progress_within(s_.options.linger_time);
   for (std::uint64_t dropped = 0; dropped < 4 * drop_max;) {
-    buffer_.clear();
-    auto r = co_await fill();
+    buffer_ = {};
+    auto r = co_await fill(head_step_bytes);
     if (!r || *r == 0) break;
     dropped += *r;
   }
@@ -387,11 +454,24 @@ task<void> connection::run() {
     parsed->remote = stream_->peer();
     auto connection_header = parsed->headers.get("connection");
     if (connection_header == "close" || connection_header == "Close" || head->find("HTTP/1.0\r\n") != std::string::npos) keep_ = false;
+    head.reset();
     live_exchange x(*this, std::move(*parsed));
-    // The handler's own waits are bounded by its deadlines, not by ours.
-    deadline_ = never;
-    co_await s_.handle(x);
-    if (!x.answered()) (void)co_await x.send({500, {}, "no answer\n"});
+    // One request that a handler has no answer to is no reason to end the server.
+    std::optional<std::string> thrown;
+    try {
+      co_await s_.handle(x);
+    } catch (const boost::system::system_error& e) {
+      if (e.code() == asio::error::operation_aborted) throw;
+      thrown = e.what();
+    } catch (const std::exception& e) {
+      thrown = e.what();
+    }
+    if (thrown) {
+      s_.rt.log(log_level::error, "http: " + x.request().method + " " + x.request().path.substr(0, 200) + ": " + *thrown);
+      keep_ = false;
+      if (x.answered()) x.abort();
+    }
+    if (!x.answered()) (void)co_await x.send({500, {}, "Something failed inside.\n"});
     if (x.owes()) x.abort();
     if (x.broken()) break;
     if (!x.body_done()) {
@@ -407,8 +487,20 @@ task<void> connection::run() {
       if (!x.body_done()) break;
     }
   }
-  deadline_ = never;
+  rest();
   close();
+}
+
+// The host of a peer's address; of IPv6 the first half, which is one customer's.
+std::string client_of(const std::string& peer) {
+  auto colon = peer.rfind(':');
+  std::string host = peer.substr(0, colon);
+  if (!host.starts_with('[')) return host;
+  boost::system::error_code ec;
+  auto v6 = asio::ip::make_address_v6(host.substr(1, host.find_first_of("%]") - 1), ec);
+  if (ec) return host;
+  auto raw = v6.to_bytes();
+  return to_hex(bytes_view(reinterpret_cast<const char*>(raw.data()), raw.size() / 2));
 }
 
 class live_server final : public server {
@@ -455,7 +547,8 @@ class live_server final : public server {
         continue;
       }
       ++state_.stats.connections;
-      if (open_.size() >= state_.options.connections_max) {
+      auto from = of_client_.find(client_of((*s)->peer()));
+      if (open_.size() >= state_.options.connections_max || (from != of_client_.end() && from->second >= state_.options.connections_per_client)) {
         ++state_.stats.refused;
         continue;
       }
@@ -464,13 +557,22 @@ class live_server final : public server {
   }
 
   task<void> serve(std::unique_ptr<byte_stream> stream) {
-    connection c(state_, std::move(stream));
     struct listed {
-      std::set<connection*>& all;
+      live_server& s;
       connection* c;
-      listed(std::set<connection*>& a, connection* x) : all(a), c(x) { all.insert(c); }
-      ~listed() { all.erase(c); }
-    } l(open_, &c);
+      std::string client;
+      listed(live_server& server, connection* x, std::string from) : s(server), c(x), client(std::move(from)) {
+        s.open_.insert(c);
+        ++s.of_client_[client];
+      }
+      ~listed() {
+        s.open_.erase(c);
+        if (auto at = s.of_client_.find(client); --at->second == 0) s.of_client_.erase(at);
+      }
+    };
+    std::string client = client_of(stream->peer());
+    connection c(state_, std::move(stream));
+    listed l(*this, &c, std::move(client));
     co_await c.run();
   }
 
@@ -479,6 +581,7 @@ class live_server final : public server {
   task_group group_;
   std::unique_ptr<stream_listener> listener_;
   std::set<connection*> open_;
+  std::map<std::string, std::size_t> of_client_;  // open connections
 };
 
 }  // namespace
