@@ -1,6 +1,10 @@
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
+#include <sys/stat.h>
+
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <boost/asio/co_spawn.hpp>
@@ -297,4 +301,30 @@ TEST_CASE("the posix disk keeps its promises") {
 TEST_CASE("tcp: connect, listen, and their refusals") {
   world w;
   w.run(talks(w.rt, w.group));
+}
+
+namespace {
+int umask_changes = 0;
+}
+// In place of the library's.
+extern "C" mode_t umask(mode_t m) noexcept {
+  ++umask_changes;
+  return static_cast<mode_t>(::syscall(SYS_umask, m));
+}
+
+TEST_CASE("a unix socket is its owner's alone, and nothing of the whole process is changed for that") {
+  world w;
+  tcp_network net(w.rt);
+  std::string path = std::filesystem::temp_directory_path() / ("grenier-socket-" + std::to_string(::getpid()));
+  mode_t before = ::umask(0);
+  umask_changes = 0;
+  auto l = net.listen("unix:" + path);
+  CHECK(umask_changes == 0);
+  ::umask(before);
+  REQUIRE(l);
+  struct stat s {};
+  REQUIRE(::stat(path.c_str(), &s) == 0);
+  CHECK((s.st_mode & 0777) == 0600);
+  (*l)->close();
+  CHECK(::stat(path.c_str(), &s) != 0);
 }

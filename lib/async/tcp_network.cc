@@ -119,9 +119,9 @@ result<std::unique_ptr<stream_listener>> listen_local(runtime& rt, const std::st
   ::unlink(path.c_str());
   local_listener::acceptor_t a(rt.executor());
   a.open(unix_protocol(), ec);
-  mode_t before = ::umask(0177);
   if (!ec) a.bind(unix_protocol::endpoint(path), ec);
-  ::umask(before);
+  // Before it listens nobody can connect. (umask would change what other threads create meanwhile.)
+  if (!ec && ::chmod(path.c_str(), 0600) != 0) ec.assign(errno, boost::system::system_category());
   if (!ec) a.listen(64, ec);
   if (ec) return fail(to_error(ec, "listening on " + path));
   return std::unique_ptr<stream_listener>(new local_listener(std::move(a), path));
