@@ -27,6 +27,12 @@ result<bucket> bucket_of(const table::row& r) {
 
 model::request_facts facts(const principal& who, const bucket* b) { return {who.key ? &*who.key : nullptr, who.admin, b}; }
 
+std::unexpected<error> name_taken(const principal& who, const bucket& b) {
+  if (who.key && !b.owner_id.empty() && who.key->owner_id == b.owner_id)
+    return fail(errc::bucket_already_owned_by_you, "this bucket is yours already");
+  return fail(errc::already_exists, "another bucket has this name");
+}
+
 // The bucket as it is, changed by `edit`.
 table::judge edit_judge(std::function<result<void>(bucket&)> edit) {
   return [edit = std::move(edit)](const table::row& current) -> result<table::row_value> {
@@ -98,9 +104,7 @@ task<result<void>> service::impl::claim_name(std::string name, bucket_id mine, c
     CO_TRY(table::row row, co_await below->read(model::bucket_key(other), reading(c.deadline)));
     if (row.value.present) {
       CO_TRY(bucket b, bucket_of(row));
-      if (c.who.key && !b.owner_id.empty() && c.who.key->owner_id == b.owner_id)
-        co_return fail(errc::bucket_already_owned_by_you, "this bucket is yours already");
-      co_return fail(errc::already_exists, "another bucket has this name");
+      co_return name_taken(c.who, b);
     }
     dead = other;
   }
@@ -142,6 +146,10 @@ task<result<bucket>> service::head_bucket(call c, std::string name) {
 task<result<bucket>> service::create_bucket(call c, std::string name, std::string region) {
   if (!model::authorize(action::create_bucket, facts(c.who, nullptr))) co_return fail(errc::access_denied, "this key may not make buckets");
   CO_TRY_VOID(model::check_bucket_name(name));
+  // Clients create "if it is not there" by creating: that writes nothing.
+  auto there = co_await impl_->look_up(name, c.deadline);
+  if (there) co_return name_taken(c.who, *there);
+  if (!there.failed_with(errc::no_such_bucket)) co_return fail(there.error());
   bucket b;
   b.id = impl_->rt.random().make_id<bucket_id>();
   b.name = name;
@@ -222,6 +230,17 @@ task<result<void>> service::impl::change_names(bucket b, std::vector<std::string
     co_return r;
   }
   co_return result<void>();
+}
+
+task<result<void>> service::impl::disallow(bucket b, std::string key_id, mono_time deadline) {
+  auto judge = edit_judge([key_id](bucket& now) -> result<void> {
+    now.allowed.erase(key_id);
+    return {};
+  });
+  auto r = co_await below->compare_and_swap(model::bucket_key(b.id), std::move(judge), writing(deadline));
+  if (r.failed_with(errc::no_such_bucket)) co_return result<void>();  // deleted meanwhile
+  if (!r) co_return fail(r.error());
+  co_return co_await below->publish(table_id::bucket, b.id.str(), partition_of(b), deadline);
 }
 
 task<result<bucket>> service::change_bucket(call c, std::string name, std::function<result<void>(bucket&)> edit) {

@@ -21,7 +21,11 @@ TEST_CASE("a name belongs to one bucket") {
   CHECK(b->owner_id == h.bob.owner_id);
   CHECK(h.run(h.store->find_bucket("films", h.clk.now() + 10s))->id == b->id);
   CHECK(h.run(h.store->find_bucket("none", h.clk.now() + 10s)).failed_with(errc::no_such_bucket));
-  // What lost left no bucket behind.
+  // What lost left no bucket behind, nor wrote anything (clients create what they have each time they start).
+  h.below->calls.clear();
+  CHECK(create(h, "photos", h.alice).failed_with(errc::bucket_already_owned_by_you));
+  CHECK(create(h, "photos", h.bob).failed_with(errc::already_exists));
+  CHECK(h.below->calls["write"] + h.below->calls["swap"] == 0);
   std::size_t rows = 0;
   for (const auto& [key, row] : h.below->rows) rows += key.table == table_id::bucket && row.value.present;
   CHECK(rows == 2);
@@ -237,6 +241,29 @@ TEST_CASE("access keys") {
   CHECK(h.store->list_keys().size() == 2);
 }
 
+TEST_CASE("a new key of a deleted key's id has none of its rights") {
+  home h;
+  access_key carol{.id = "carol", .secret = "a secret of hers"};
+  carol = *h.run(h.store->create_key(h.as_admin(), carol));
+  REQUIRE(create(h, "hers", carol));
+  REQUIRE(h.run(h.store->change_bucket(h.as_alice(), "photos", [&](bucket& b) -> result<void> {
+    b.allowed["carol"] = {true, true, true};
+    b.allowed[h.bob.id] = {true, false, false};
+    return {};
+  })));
+  REQUIRE(h.run(h.store->head_bucket(h.as(carol), "photos")));
+  REQUIRE(h.run(h.store->delete_key(h.as_admin(), "carol")));
+  auto again = *h.run(h.store->create_key(h.as_admin(), {.id = "carol", .secret = "somebody else's"}));
+  CHECK(again.owner_id.size() == 64);
+  CHECK(h.run(h.store->head_bucket(h.as(again), "hers")).failed_with(errc::access_denied));
+  CHECK(h.run(h.store->head_bucket(h.as(again), "photos")).failed_with(errc::access_denied));
+  CHECK(h.run(h.store->head_bucket(h.as_bob(), "photos")));
+  // An owner that is named is taken over on purpose.
+  REQUIRE(h.run(h.store->delete_key(h.as_admin(), "carol")));
+  again = *h.run(h.store->create_key(h.as_admin(), {.id = "carol", .secret = "of hers again", .owner_id = carol.owner_id}));
+  CHECK(h.run(h.store->head_bucket(h.as(again), "hers")));
+}
+
 // ------------------------------------------------------------------------------------------------- lists, counters
 
 TEST_CASE("lists: prefixes, delimiters, pages") {
@@ -259,7 +286,9 @@ TEST_CASE("lists: prefixes, delimiters, pages") {
   CHECK(list({.prefix = "b"}) == "b/1 b/2 b/c/3 b0 |");
   CHECK(list({.start_after = "b/1"}) == "b/2 b/c/3 b0 c// d/x \xc3\xa9 |");
   CHECK(list({.delimiter = "/", .start_after = "b/"}) == "b0 \xc3\xa9 | c/ d/");
-  CHECK(list({.delimiter = "/", .start_after = "b/1"}) == "b0 \xc3\xa9 | c/ d/");
+  CHECK(list({.delimiter = "/", .start_after = "b/1"}) == "b0 \xc3\xa9 | b/ c/ d/");
+  CHECK(list({.delimiter = "/", .start_after = "b/c/3"}) == "b0 \xc3\xa9 | c/ d/");
+  CHECK(list({.prefix = "b/", .delimiter = "/", .start_after = "b/1"}) == "b/2 | b/c/");
   CHECK(list({.delimiter = "/", .entries_max = 2}) == "a | b/ ...b/");
   CHECK(list({.entries_max = 0}) == "|");
   CHECK(list({.prefix = "nothing"}) == "|");

@@ -75,7 +75,7 @@ task<result<void>> service::impl::refer(table::row_key owner, std::shared_ptr<at
 
 task<result<received_body>> service::impl::receive_again(table::row_key owner, model::object_row from, shared_bytes body, byte_range range,
                                                          expected_body expected, call c) {
-  read_again source(read_body(from, std::move(body), range, nullptr, true), range.length);
+  read_again source(read_body(from, std::move(body), range, nullptr, nullptr), range.length);
   co_return co_await receive(std::move(owner), std::move(expected), source, std::move(c));
 }
 
@@ -94,7 +94,8 @@ task<result<copy_result>> service::copy(call c, copy_request q) {
   CO_TRY_VOID(check_key(q.key));
   CO_TRY_VOID(check_headers(q.headers));
   CO_TRY_VOID(check_tags(q.tags));
-  if (q.from_bucket == q.bucket && q.from_key == q.key && !q.replace_headers && !q.replace_tags)
+  const bool changes = q.replace_headers || q.replace_tags || q.compute || !q.headers.storage_class.empty() || !q.headers.website_redirect.empty();
+  if (q.from_bucket == q.bucket && q.from_key == q.key && !changes)
     co_return fail(errc::invalid_argument,
                    "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, "
                    "storage class, website redirect location or encryption attributes.");
@@ -113,6 +114,8 @@ task<result<copy_result>> service::copy(call c, copy_request q) {
   row.upload = {};
   for (auto& p : row.meta.parts) p.version = {}, p.blocks = 0;
   if (q.replace_headers) row.meta.headers = q.headers;
+  row.meta.headers.storage_class = q.headers.storage_class;  // these two are never the source's
+  row.meta.headers.website_redirect = q.headers.website_redirect;
   if (q.replace_tags) row.meta.tags = q.tags;
 
   auto under = std::make_shared<attempt>(s.puts, row.meta.version);

@@ -21,6 +21,7 @@ class fake_backend final : public backend {
     std::string operation;   // "write", "swap", "read", "list", "put", "refer", "withdraw"
     errc code{};
     bool applied = false;    // it happens all the same
+    std::string detail = {};
   };
   std::deque<fault> faults;  // each hits the next operation of its name
   bool copies_frozen = false;
@@ -59,7 +60,7 @@ class fake_backend final : public backend {
     ASSERT(o.deadline != never);
     if (o.early) o.early(early_row ? *early_row : show(k, o.with_body));
     co_await sleep_for(rt_, rtt);
-    if (auto f = next_fault("read")) co_return fail(f->code);
+    if (auto f = next_fault("read")) co_return fail(f->code, f->detail);
     CO_TRY_VOID(check_fence(o));
     co_return show(k, o.with_body);
   }

@@ -25,12 +25,18 @@ result<wanted_bytes> bytes_of_part(const object_meta& m, std::uint32_t number) {
   return fail(errc::invalid_range, "the object has no part of this number");
 }
 
+// RFC 9110, 13.1.5: only what is sure to be the same version goes on where the client stopped.
+bool range_counts(const object_meta& m, const get_request& q) {
+  if (q.if_range_etag) return *q.if_range_etag == "\"" + m.etag + "\"";
+  return !q.if_range_ms || *q.if_range_ms / 1000 == m.modified_ms / 1000;
+}
+
 result<wanted_bytes> choose_bytes(const object_meta& m, const get_request& q) {
   if (q.part_number) {
     if (q.range) return fail(errc::invalid_argument, "a range and a part number cannot be asked for together");
     return bytes_of_part(m, *q.part_number);
   }
-  if (q.range) {
+  if (q.range && range_counts(m, q)) {
     TRY(auto range, parse_range(*q.range, m.size));
     if (range) return wanted_bytes{*range, true, 0};
   }
@@ -71,17 +77,18 @@ task<result<service::impl::found_object>> service::impl::find_object(call c, std
 
 task<result<get_result>> service::get(call c, get_request q) {
   impl& s = *impl_;
+  const auto memory = c.visitor ? s.memory_visitors : s.memory_out;
   auto prefetched = std::make_shared<impl::prefetched_block>();
   std::function<void(const table::row&)> early;
   if (!q.head)
-    early = [&s, prefetched, q](const table::row& r) {
+    early = [&s, prefetched, q, memory](const table::row& r) {
       if (prefetched->arriving || !r.value.present) return;
       auto row = model::decode_object(r.value.row);
       if (!row || row->blocks.empty() || !check_read(q.when, row->meta)) return;
       auto wanted = choose_bytes(row->meta, q);
       const auto* block = wanted ? block_at(*row, wanted->range.first) : nullptr;
       if (!block || !s.below->is_here(block->hash)) return;
-      prefetched->memory = s.memory->try_acquire(block->size);
+      prefetched->memory = memory->try_acquire(block->size);
       if (!prefetched->memory) return;
       prefetched->hash = block->hash;
       prefetched->arriving.emplace(s.rt);
@@ -101,7 +108,7 @@ task<result<get_result>> service::get(call c, get_request q) {
   r.length = wanted.range.length;
   r.partial = wanted.partial;
   r.parts = wanted.parts;
-  if (!q.head) r.body = s.read_body(found.row, found.body, wanted.range, prefetched, false);
+  if (!q.head) r.body = s.read_body(found.row, found.body, wanted.range, prefetched, memory);
   r.meta = std::move(found.row.meta);
   co_return r;
 }

@@ -51,7 +51,6 @@ struct expected_body {
 };
 struct received_body {
   std::shared_ptr<store::attempt> attempt;
-  semaphore::permit memory;
   hlc_time at;
   version_id version;
   std::uint64_t size = 0;
@@ -82,7 +81,7 @@ struct service::impl {
   options opts;
   std::shared_ptr<store::attempts> puts = std::make_shared<store::attempts>();
   task_group tasks;
-  std::shared_ptr<semaphore> memory;
+  std::shared_ptr<semaphore> memory_in, memory_out, memory_visitors;
 
   // ----------------------------------------------------------------------------- rows (service.cc)
   // At least step_time from now; for the steps of what streams.
@@ -104,6 +103,7 @@ struct service::impl {
   task<result<void>> claim_name(std::string name, bucket_id, call);
   task<void> release_name(std::string name, bucket_id, mono_time deadline);
   task<result<bool>> is_empty(bucket_id, mono_time deadline);
+  task<result<void>> disallow(bucket, std::string key_id, mono_time deadline);
   task<result<void>> change_names(bucket, std::vector<std::string> added, call);
   layout::partition partition_of(const bucket& b) const { return below->partition_of(b.id.view()); }
 
@@ -115,7 +115,7 @@ struct service::impl {
   task<result<block_lists>> list_blocks(table::row_key owner, version_id, std::vector<model::block_entry>, mono_time deadline);
   task<result<void>> write_object(call, std::string bucket_name, table::row_key, model::object_row, shared_bytes body, conditions,
                                   std::shared_ptr<attempt>);
-  task<result<bytes>> next_piece(body_source&, std::size_t wanted, semaphore::permit&, mono_time deadline);
+  task<result<bytes>> next_piece(body_source&, std::size_t wanted, semaphore::permit&, const call&);
   task<result<void>> wait_for_upload(expected_body&, received_body&, mono_time deadline);
   task<result<void>> finish_body(std::shared_ptr<receiving>, const expected_body&, std::vector<checksum> trailers, received_body&);
   static result<void> check_upload(const result<table::row>&, expected_body&, received_body&);
@@ -135,8 +135,9 @@ struct service::impl {
     semaphore::permit memory;
   };
   class block_reader;
+  // memory: where it is taken from; null for what this home reads for itself.
   std::unique_ptr<body_reader> read_body(const model::object_row&, shared_bytes body, byte_range, std::shared_ptr<prefetched_block>,
-                                         bool internal);
+                                         std::shared_ptr<semaphore> memory);
   task<void> fetch(block_hash, one_shot<result<shared_bytes>>, wire::priority);
   task<result<std::vector<model::block_entry>>> all_blocks(const model::object_row&, wire::priority);
 

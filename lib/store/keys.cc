@@ -46,7 +46,11 @@ task<result<access_key>> service::create_key(call c, access_key wanted) {
   auto& random = impl_->rt.random();
   if (wanted.id.empty()) wanted.id = "GR" + random_text(random, upper_alnum, 18);
   if (wanted.secret.empty()) wanted.secret = random_text(random, base64_like, 40);
-  if (wanted.owner_id.empty()) wanted.owner_id = to_hex(crypto::digest(crypto::hash_kind::sha256, "owner " + wanted.id));
+  if (wanted.owner_id.empty()) {  // a new one, also for the id of a key that was deleted
+    bytes made(32, '\0');
+    random.fill(made.data(), made.size());
+    wanted.owner_id = to_hex(made);
+  }
   if (wanted.created_ms == 0) wanted.created_ms = impl_->rt.wall_ms();
   CO_TRY_VOID(check_key_pair(wanted));
   table::judge judge = [wanted](const table::row& current) { return only_if_absent(current, wanted); };
@@ -61,6 +65,13 @@ task<result<void>> service::delete_key(call c, std::string id) {
     if (!current.value.present) return fail(errc::not_found, "there is no such access key");
     return table::row_value{};
   };
+  // What it was allowed goes first, so that no later key of this id has it.
+  for (const auto& [bucket_row, row] : impl_->below->all_copies(table_id::bucket)) {
+    if (!row.value.present) continue;
+    auto b = model::decode_bucket(row.value.row);
+    if (!b || !b->allowed.contains(id)) continue;
+    CO_TRY_VOID(co_await impl_->disallow(std::move(*b), id, c.deadline));
+  }
   CO_TRY_VOID(co_await impl_->below->compare_and_swap(model::access_key_key(id), std::move(judge), impl_->writing(c.deadline)));
   co_return co_await impl_->below->publish(table_id::key, id, impl_->below->partition_of(id), c.deadline);
 }

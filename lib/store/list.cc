@@ -56,9 +56,9 @@ task<result<list_result>> service::list(call c, list_request q) {
   const std::size_t wanted = std::min<std::size_t>(q.entries_max, 1000);
   table::list_request below{table_id::object, {}, q.prefix, q.delimiter, {}, wanted};
   if (!q.start_after.empty()) {
-    // Inside a common prefix that was shown: on with what comes after all of it.
-    auto shown = common_prefix(q.start_after, q.prefix, q.delimiter);
-    below.start = shown ? after_prefix(*shown) : q.start_after + '\0';
+    // After a common prefix that was shown: on with what comes after all of it. (After a key inside one, the rest of it is shown.)
+    const bool shown = common_prefix(q.start_after, q.prefix, q.delimiter) == q.start_after;
+    below.start = shown ? after_prefix(q.start_after) : q.start_after + '\0';
     if (shown && below.start.empty()) co_return r;
   }
   if (wanted == 0) {

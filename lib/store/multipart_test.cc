@@ -352,6 +352,29 @@ TEST_CASE("a copy whose blocks nobody vouches for, or with a new checksum, reads
   CHECK(h.below->references.empty());
 }
 
+TEST_CASE("storage class and redirect of a copy are the request's, whatever becomes of the other headers") {
+  home h;
+  for (const char* size : {"small", "big"}) {
+    REQUIRE(h.put("x", some_bytes(*size == 's' ? 10 : 200 * k), [](put_request& q) {
+      q.headers.content_type = "image/jpeg";
+      q.headers.storage_class = "STANDARD_IA";
+      q.headers.website_redirect = "/old";
+    }));
+    copy_request q{.from_bucket = "photos", .from_key = "x", .bucket = "photos", .key = "y"};
+    REQUIRE(h.run(h.store->copy(h.as_alice(), q)));
+    auto is = h.row("y").meta.headers;
+    CHECK((is.content_type == "image/jpeg" && is.storage_class.empty() && is.website_redirect.empty()));
+    q.key = "x";
+    q.headers.storage_class = "GLACIER_IR";
+    REQUIRE(h.run(h.store->copy(h.as_alice(), q)));
+    is = h.row("x").meta.headers;
+    CHECK((is.content_type == "image/jpeg" && is.storage_class == "GLACIER_IR" && is.website_redirect.empty()));
+    q.headers = {.website_redirect = "/new"};
+    REQUIRE(h.run(h.store->copy(h.as_alice(), q)));
+    CHECK(h.row("x").meta.headers.website_redirect == "/new");
+  }
+}
+
 TEST_CASE("a copy onto itself replaces what is said, or is refused") {
   home h;
   for (std::size_t n : {std::size_t(10), 200 * k}) {

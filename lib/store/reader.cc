@@ -48,9 +48,10 @@ class inline_reader final : public body_reader {
 
 class service::impl::block_reader final : public body_reader {
  public:
-  block_reader(impl& s, const model::object_row& row, byte_range range, std::shared_ptr<prefetched_block> early, bool internal)
+  block_reader(impl& s, const model::object_row& row, byte_range range, std::shared_ptr<prefetched_block> early,
+               std::shared_ptr<semaphore> memory)
       : s_(s), blocks_(row.blocks), manifests_(row.manifests), skip_(range.first), to_plan_(range.length), early_(std::move(early)),
-        internal_(internal) {}
+        memory_(std::move(memory)) {}
 
   task<result<shared_bytes>> next() override {
     CO_TRY_VOID(co_await plan());
@@ -59,10 +60,10 @@ class service::impl::block_reader final : public body_reader {
     pending_.pop_front();
     auto arrived = co_await now.arriving.wait(s_.rt.now() + block_patience);
     if (!arrived) co_return fail(errc::timed_out, "a block did not come in time");
-    CO_TRY(shared_bytes content, std::move(*arrived));
+    CO_TRY(shared_bytes content, had(std::move(*arrived)));
     if (content->size() != now.size) co_return fail(errc::corrupt, "a block has another length than its object says");
     auto piece = std::make_shared<budgeted>();
-    piece->budget = s_.memory;
+    piece->budget = memory_;
     piece->memory = std::move(now.memory);
     const bytes* shown = content.get();
     if (now.length != now.size) {
@@ -81,9 +82,15 @@ class service::impl::block_reader final : public body_reader {
     std::uint32_t size = 0, from = 0, length = 0;
   };
 
+  // The object is there, whatever those who hold its blocks say: not found is not for ever.
+  static result<shared_bytes> had(result<shared_bytes> r) {
+    if (r.failed_with(errc::not_found)) return fail(errc::unavailable, "a block of the object cannot be had now");
+    return r;
+  }
+
   // Orders blocks until enough are on their way; at least one, if any is left.
   task<result<void>> plan() {
-    const std::size_t ahead = internal_ ? 2 : s_.below->read_ahead(s_.opts.block_size);
+    const std::size_t ahead = !memory_ ? 2 : s_.below->read_ahead(s_.opts.block_size);
     while (to_plan_ > 0 && pending_.size() < ahead) {
       if (at_ == blocks_.size()) CO_TRY_VOID(co_await next_manifest());
       const model::block_entry b = blocks_[at_];
@@ -98,8 +105,8 @@ class service::impl::block_reader final : public body_reader {
         next.arriving = *early->arriving;
         next.memory = std::move(early->memory);
       } else {
-        if (!internal_) {
-          next.memory = pending_.empty() ? co_await s_.memory->acquire(b.size, s_.rt.now() + block_patience) : s_.memory->try_acquire(b.size);
+        if (memory_) {
+          next.memory = pending_.empty() ? co_await memory_->acquire(b.size, s_.rt.now() + block_patience) : memory_->try_acquire(b.size);
           if (!next.memory && !pending_.empty()) break;
           if (!next.memory) co_return fail(errc::overloaded, "the memory for bodies under way is in use");
         }
@@ -117,7 +124,7 @@ class service::impl::block_reader final : public body_reader {
     while (next_manifest_ < manifests_.size() && skip_ >= manifests_[next_manifest_].size) skip_ -= manifests_[next_manifest_++].size;
     if (next_manifest_ >= manifests_.size()) co_return fail(errc::corrupt, "the object's blocks end before the object does");
     const block_hash hash = manifests_[next_manifest_].hash;
-    CO_TRY(shared_bytes content, co_await s_.below->get(hash, wire::priority::foreground, s_.rt.now() + block_patience));
+    CO_TRY(shared_bytes content, had(co_await s_.below->get(hash, wire::priority::foreground, s_.rt.now() + block_patience)));
     CO_TRY(blocks_, model::decode_manifest(*content));
     at_ = 0;
     ++next_manifest_;
@@ -129,16 +136,16 @@ class service::impl::block_reader final : public body_reader {
   std::size_t at_ = 0, next_manifest_ = 0;
   std::uint64_t skip_, to_plan_;
   std::shared_ptr<prefetched_block> early_;
-  bool internal_;
+  std::shared_ptr<semaphore> memory_;
   std::deque<slot> pending_;
 };
 
 std::unique_ptr<body_reader> service::impl::read_body(const model::object_row& row, shared_bytes body, byte_range range,
-                                                      std::shared_ptr<prefetched_block> early, bool internal) {
+                                                      std::shared_ptr<prefetched_block> early, std::shared_ptr<semaphore> memory) {
   if (range.length == 0) return std::make_unique<nothing>();
   if (row.inline_body)
     return std::make_unique<inline_reader>(range.length == row.meta.size ? std::move(body) : share(body->substr(range.first, range.length)));
-  return std::make_unique<block_reader>(*this, row, range, std::move(early), internal);
+  return std::make_unique<block_reader>(*this, row, range, std::move(early), std::move(memory));
 }
 
 }  // namespace grenier::store

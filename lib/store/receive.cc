@@ -159,14 +159,35 @@ result<void> check_size(const expected_body& e, std::uint64_t have, std::optiona
 
 }  // namespace
 
-// The next piece of a body, with the memory it takes; fewer bytes than `wanted` at its end.
-task<result<bytes>> service::impl::next_piece(body_source& from, std::size_t wanted, semaphore::permit& memory_in_use, mono_time deadline) {
-  memory_in_use = co_await memory->acquire(wanted, deadline);
-  if (!memory_in_use) co_return fail(errc::overloaded, "the memory for bodies under way is in use");
+namespace {
+// Bytes that are filled at once: zeros would be written for nothing.
+void lengthen(bytes& b, std::size_t n) {
+  b.resize_and_overwrite(n, [n](char*, std::size_t) { return n; });
+}
+}  // namespace
+
+// The next piece of a body, with the memory it takes; fewer bytes than `wanted` at its end. What fits in a row takes no turn; and
+// nobody waits for a client, or because of one, that has not sent as much yet.
+task<result<bytes>> service::impl::next_piece(body_source& from, std::size_t wanted, semaphore::permit& memory_in_use, const call& c) {
+  constexpr std::size_t step = 16 << 10;
+  const std::size_t uncounted = std::min(wanted, opts.inline_max + 1);
   bytes piece;
-  piece.resize_and_overwrite(wanted, [wanted](char*, std::size_t) { return wanted; });  // filled at once: zeros would be written for nothing
-  CO_TRY(std::size_t n, co_await fill(from, piece.data(), wanted));
-  piece.resize(n);
+  std::size_t have = 0;
+  while (have < uncounted) {
+    const std::size_t more = have ? uncounted - have : std::min(step, uncounted);
+    lengthen(piece, have + more);
+    CO_TRY(std::size_t n, co_await fill(from, piece.data() + have, more));
+    have += n;
+    if (n < more) break;
+  }
+  if (have == uncounted && have < wanted) {
+    memory_in_use = co_await memory_in->acquire(wanted, step_deadline(c));
+    if (!memory_in_use) co_return fail(errc::overloaded, "the memory for bodies under way is in use");
+    lengthen(piece, wanted);
+    CO_TRY(std::size_t n, co_await fill(from, piece.data() + have, wanted - have));
+    have += n;
+  }
+  piece.resize(have);
   co_return piece;
 }
 
@@ -216,7 +237,8 @@ task<result<received_body>> service::impl::receive(table::row_key owner, expecte
       if (auto a = co_await storing.next(); a && !a->second) co_return fail(a->second.error());
     // One byte more than was announced is asked for, to see that it does not come.
     const std::size_t wanted = said ? std::min<std::uint64_t>(opts.block_size, *said - got.size + 1) : opts.block_size;
-    CO_TRY(bytes piece, co_await next_piece(from, wanted, got.memory, step_deadline(c)));
+    semaphore::permit memory_in_use;
+    CO_TRY(bytes piece, co_await next_piece(from, wanted, memory_in_use, c));
     got.size += piece.size();
     at_end = piece.size() < wanted;
     CO_TRY_VOID(check_size(expected, got.size, said, at_end));
@@ -233,7 +255,7 @@ task<result<received_body>> service::impl::receive(table::row_key owner, expecte
     const std::size_t index = r->blocks.size();
     r->blocks.emplace_back();
     got.attempt->has_blocks = true;
-    storing.start(index, store_block(r, index, share(std::move(piece)), std::move(got.memory)));
+    storing.start(index, store_block(r, index, share(std::move(piece)), std::move(memory_in_use)));
   }
   while (auto a = co_await storing.next())
     if (!a->second) co_return fail(a->second.error());

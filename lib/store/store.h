@@ -11,6 +11,7 @@
 //             checksum_mismatch, incomplete_body, invalid_part, invalid_part_order, part_too_small, too_large, already_exists,
 //             bucket_already_owned_by_you, bucket_not_empty, no_space, unavailable, outcome_unknown, timed_out, invalid_argument.
 //             conflict: the bucket is being deleted, or changed too often meanwhile. overloaded: the memory budget stayed in use.
+//             A body that goes out fails with unavailable where a block of it cannot be had.
 //   Limits    key 1..1024 bytes of UTF-8; object to 5 TiB; 10000 parts of 5 MiB..5 GiB (the last may be smaller); user metadata 2 KiB... 8 KiB
 //             in all; 10 tags.
 //   Not here  HTTP, XML, signatures (s3-gateway/).
@@ -38,6 +39,7 @@ struct principal {
 struct call {
   principal who;
   mono_time deadline = never;  // REQUIRED
+  bool visitor = false;        // of a site: bodies go out of the visitors' share of the memory
 };
 inline constexpr nanoseconds step_time = 30s;
 
@@ -88,6 +90,9 @@ struct get_request {
   std::string bucket, key;
   conditions when;
   std::optional<std::string> range;             // raw header
+  // The range counts only of the version of this strong ETag (as sent, quoted), or of one that was modified in this very second.
+  std::optional<std::string> if_range_etag;
+  std::optional<std::uint64_t> if_range_ms;
   std::optional<std::uint32_t> part_number;
   bool head = false;                            // no body wanted
 };
@@ -104,7 +109,7 @@ struct copy_request {
   std::string from_bucket, from_key;
   conditions from_when;
   std::string bucket, key;
-  bool replace_headers = false;                 // else the source's
+  bool replace_headers = false;                 // else the source's, but for storage class and website redirect
   model::object_headers headers;
   bool replace_tags = false;
   std::vector<model::tag> tags;
@@ -189,7 +194,9 @@ class service {
   struct options {
     std::size_t block_size = block::block_size_default;
     std::size_t inline_max = 64 << 10;
-    std::size_t memory_budget_bytes = 48 << 20;  // of bodies under way, all requests together
+    // Of bodies under way: 3/8 for those that come in, 3/8 for those that go out, 1/4 for those that go out to visitors of sites, so that
+    // none of them can take another's. What fits in a row (inline_max) is not counted, nor the first of a block that still comes in.
+    std::size_t memory_budget_bytes = 48 << 20;
     std::size_t part_size_min = 5 << 20;
     // A replaced version's references go this much later: longer than any attempt to write its row lives (step_time, and a minute
     // for what is on the line), because such an attempt may still win. Then a quorum read decides.

@@ -70,9 +70,12 @@ class memory_body final : public body_source {
     if (tells_size) said = body.size();
   }
   task<result<std::size_t>> read(std::span<char> to) override {
-    if (rt && pause > 0ns) co_await sleep_for(*rt, pause);
+    if (rt && pause > 0ns && at >= arrived) {
+      co_await sleep_for(*rt, pause);
+      arrived += piece;
+    }
     if (fails_at && at >= *fails_at) co_return fail(errc::incomplete_body, "the client went away");
-    const std::size_t n = std::min({to.size(), body.size() - at, piece});
+    const std::size_t n = std::min({to.size(), body.size() - at, pause > 0ns ? arrived - at : piece});
     std::memcpy(to.data(), body.data() + at, n);
     at += n;
     co_return n;
@@ -86,7 +89,8 @@ class memory_body final : public body_source {
   std::optional<std::size_t> fails_at;
   std::vector<checksum> trailing;
   runtime* rt = nullptr;
-  nanoseconds pause = 0ns;
+  nanoseconds pause = 0ns;  // before each piece
+  std::size_t arrived = 0;
 };
 
 inline bytes some_bytes(std::size_t n, unsigned seed = 1) {

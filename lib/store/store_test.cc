@@ -10,6 +10,10 @@ constexpr std::size_t k = 1 << 10;
 
 std::string in_quotes(const std::string& s) { return '"' + s + '"'; }
 
+task<void> uploading(home& h, std::string key, memory_body& from) {
+  (void)co_await h.store->put(h.as_alice(), {.bucket = "photos", .key = std::move(key)}, from);
+}
+
 }  // namespace
 
 TEST_CASE("a small object is one message, row and body, without a read before") {
@@ -354,7 +358,7 @@ TEST_CASE("the first block is read here while the row's quorum is asked; a row t
 
 TEST_CASE("a reader has some blocks on their way, and all readers together the budget") {
   auto o = home::small();
-  o.memory_budget_bytes = 256 << 10;  // four blocks
+  o.memory_budget_bytes = 688 << 10;  // four blocks go out at once
   home h(o);
   REQUIRE(h.put("x", some_bytes(640 * k)));
   double rounds = 0;
@@ -373,12 +377,95 @@ TEST_CASE("a reader has some blocks on their way, and all readers together the b
   CHECK(*h.body_of("x") == some_bytes(640 * k));
 }
 
+TEST_CASE("visitors who take nothing of what they asked for are in nobody's way but each other's") {
+  auto o = home::small();
+  o.memory_budget_bytes = 1 << 20;
+  o.inline_max = 16 << 10;
+  home h(o);
+  REQUIRE(h.put("x", some_bytes(640 * k)));
+  REQUIRE(h.put("page", some_bytes(10 * k)));
+  auto visit = [&](std::string key) {
+    call c = h.as_admin();
+    c.visitor = true;
+    return h.run(h.store->get(c, {.bucket = "photos", .key = std::move(key)}));
+  };
+  std::vector<result<get_result>> visitors;
+  std::vector<result<shared_bytes>> pieces;
+  for (int i = 0; i < 60; ++i) {
+    visitors.push_back(visit("x"));
+    REQUIRE(visitors.back());
+    pieces.push_back(h.run(visitors.back()->body->next()));
+  }
+  CHECK(pieces.front());
+  CHECK(pieces.back().failed_with(errc::overloaded));
+  const mono_time before = h.clk.now();
+  CHECK(h.put("y", some_bytes(200 * k)));
+  CHECK(*h.body_of("x") == some_bytes(640 * k));
+  CHECK(*h.read(*visit("page")->body) == some_bytes(10 * k));  // what is small takes no turn
+  CHECK(h.clk.now() - before < 2s);
+}
+
+TEST_CASE("slow uploads: no memory before their bytes come, and none ever for what fits in a row") {
+  auto o = home::small();
+  o.memory_budget_bytes = 688 << 10;  // four blocks come in at once
+  o.inline_max = 16 << 10;
+  home h(o);
+  std::list<memory_body> slow;
+  auto upload = [&](std::size_t sent) {
+    auto& b = slow.emplace_back(some_bytes(64 * k));
+    b.rt = &h.rt;
+    b.piece = sent;
+    b.pause = 1h;
+    b.arrived = sent;  // all of that at once
+    std::string key = "slow" + std::to_string(slow.size());
+    h.group->spawn("upload", uploading(h, key, b));
+  };
+  for (int i = 0; i < 20; ++i) upload(0), upload(10 * k);
+  h.pass(1s);
+  mono_time before = h.clk.now();
+  CHECK(h.put("x", some_bytes(300 * k)));
+  CHECK(h.clk.now() - before < 2s);
+  for (int i = 0; i < 8; ++i) upload(40 * k);
+  h.pass(1s);
+  before = h.clk.now();
+  CHECK(h.put("small", "1"));
+  CHECK(h.clk.now() - before < 2s);
+  CHECK(h.put("large", some_bytes(100 * k)).failed_with(errc::overloaded));
+  CHECK(*h.body_of("x") == some_bytes(300 * k));  // what goes out has its own
+  h.pass(std::chrono::hours(24));
+}
+
+TEST_CASE("a range counts only of the version that If-Range names") {
+  home h;
+  REQUIRE(h.put("x", "0123456789"));
+  const auto now = h.get("x")->meta;
+  auto part = [&](std::optional<std::string> etag, std::optional<std::uint64_t> ms) {
+    auto g = h.get("x", [&](get_request& q) {
+      q.range = "bytes=2-3";
+      q.if_range_etag = etag;
+      q.if_range_ms = ms;
+    });
+    REQUIRE(g);
+    return g->partial;
+  };
+  CHECK(part({}, {}));
+  CHECK(part("\"" + now.etag + "\"", {}));
+  CHECK(part({}, now.modified_ms / 1000 * 1000));
+  for (std::string other : {std::string("\"other\""), "W/\"" + now.etag + "\"", now.etag, std::string()}) CHECK_FALSE(part(other, {}));
+  CHECK_FALSE(part({}, now.modified_ms - 1000));
+  CHECK_FALSE(part({}, now.modified_ms + 1000));
+  // Nor is one refused that is beyond the end of what is there now.
+  auto g = h.get("x", [](get_request& q) { q.range = "bytes=10-", q.if_range_etag = "\"other\""; });
+  REQUIRE(g);
+  CHECK_FALSE(g->partial);
+}
+
 TEST_CASE("a block that cannot be had, or has another length, ends the body with its error") {
   home h;
   REQUIRE(h.put("x", some_bytes(200 * k)));
   auto blocks = h.row("x").blocks;
   h.below->blocks.erase(blocks[2].hash);
-  CHECK(h.body_of("x").failed_with(errc::not_found));
+  CHECK(h.body_of("x").failed_with(errc::unavailable));  // the object is there
   h.below->blocks[blocks[2].hash] = share("short");
   CHECK(h.body_of("x").failed_with(errc::corrupt));
 }
