@@ -2,8 +2,6 @@
 #include <doctest/doctest.h>
 
 #include <sys/stat.h>
-
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
