@@ -122,3 +122,84 @@ TEST_CASE("two zones: the first goes on alone, the second only waits; two of thr
   CHECK(!c.put(1, "pairs", "c", "no"));
   CHECK(c.world().now() - start < 10s);
 }
+
+namespace {
+// Runs home i until it has written n times, or is ready: false then.
+bool run_to_write(neighbourhood& c, std::size_t i, int n) {
+  auto digest = [&] {
+    std::uint64_t d = 0;
+    for (std::size_t f = 0; f < kv::family_count; ++f)
+      for (const auto& [k, v] : c.at(i).kv_disk.content(static_cast<kv::family>(f))) d += xxh3_64(k, xxh3_64(v, f));
+    return d;
+  };
+  std::uint64_t before = digest();
+  int writes = 0;
+  auto stop = [&] {
+    if (std::uint64_t now = digest(); now != before) before = now, ++writes;
+    return writes == n || c.ready(i);
+  };
+  return c.world().run_until(stop, 60s) && !c.ready(i);
+}
+}  // namespace
+
+TEST_CASE("a founder that dies after any write of its first start founds at the next one") {
+  int n = 1;
+  for (;; ++n) {
+    neighbourhood c(40);
+    c.add({.zone = "lyon"});
+    c.start(0);
+    if (!run_to_write(c, 0, n)) break;
+    CAPTURE(n);
+    c.crash(0, n % 2);
+    const auto& meta = c.at(0).kv_disk.content(kv::family::meta);
+    const bool all_done = meta.contains("layout") && !meta.contains("cluster/begun");
+    c.start(0);
+    REQUIRE(c.wait_ready(0));
+    CHECK(c.node(0).founded() == !all_done);
+    CHECK(c.node(0).made_key().has_value() == !all_done);  // who never saw the first key gets another one
+    REQUIRE(c.make_bucket(0, "begun"));
+    REQUIRE(c.put(0, "begun", "a", "b"));
+    c.crash(0);
+    c.start(0);
+    REQUIRE(c.wait_ready(0));
+    CHECK_FALSE(c.node(0).founded());
+    CHECK(*c.get(0, "begun", "a") == "b");
+  }
+  CHECK(n >= 5);
+}
+
+TEST_CASE("a home that dies after any write of its first start joins at the next one, with the same invite") {
+  for (bool dials_only : {false, true}) {
+    int n = 1;
+    for (;; ++n) {
+      neighbourhood c(41);
+      c.world().set_all_lines({.delay = 10ms});
+      c.add({.zone = "lyon"});
+      c.add({.zone = "paris", .dials_only = dials_only});
+      c.start(0);
+      REQUIRE(c.wait_ready(0));
+      REQUIRE(c.make_bucket(0, "begun"));
+      REQUIRE(c.put(0, "begun", "a", "b"));
+      auto line = c.world().await(c.at(0), c.node(0).make_invite(seconds(3600), c.world().now() + 20s));
+      REQUIRE(line);
+      REQUIRE(*line);
+      c.start(1, **line);
+      if (!run_to_write(c, 1, n)) break;
+      CAPTURE(n);
+      CAPTURE(dials_only);
+      c.crash(1, n % 2);
+      c.world().run_for(seconds(n % 3 * 5));
+      c.start(1, **line);
+      REQUIRE(c.wait_ready(1));
+      REQUIRE(c.world().run_until([&] { return c.settled(2); }, std::chrono::minutes(3)));
+      CHECK(*c.get(1, "begun", "a") == "b");
+      // And it finds the other again by itself.
+      c.crash(1);
+      c.world().run_for(5s);
+      c.start(1);
+      REQUIRE(c.wait_ready(1));
+      CHECK(c.world().run_until([&] { return c.node(1).wire().connected(c.node(0).id()); }, 60s));
+    }
+    CHECK(n >= 4);
+  }
+}
