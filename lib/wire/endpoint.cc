@@ -10,6 +10,14 @@ namespace grenier::wire {
 namespace {
 
 constexpr std::size_t handshakes_max = 32;
+// Guests know an invite's secret (or its id only, so far) or a former cluster key. So many of the handshakes may be theirs, and so many
+// connections, for so long.
+constexpr std::size_t guests_max = 8;
+constexpr nanoseconds guest_time = 120s;
+constexpr std::size_t lookups_max = 2;
+// Beyond this pace whoever comes waits in the system's queue: a flood takes its share of this thread, not all of it.
+constexpr std::size_t accepts_max = 100;
+constexpr nanoseconds accepts_period = 100ms;
 constexpr nanoseconds handshake_time = 5s, connect_time = 5s;
 constexpr nanoseconds dial_pause_min = 200ms, dial_pause_max = 30s;
 constexpr std::size_t hellos_remembered = 4096;
@@ -68,7 +76,8 @@ class endpoint_impl final : public endpoint {
         options_(std::move(o)),
         self_{options_.key, options_.cluster, rt.random().next(), options_.version, options_.version_oldest},
         key_(options_.cluster_key),
-        shared_{rt, task_group(rt), {}, rate_limit(options_.send_limit), rate_limit(options_.receive_limit)} {
+        shared_{rt, task_group(rt), {}, rate_limit(options_.send_limit), rate_limit(options_.receive_limit)},
+        lookups_(rt, lookups_max) {
     ASSERT(key_.empty() || key_.size() == 32);
     crypto::init();
   }
@@ -95,10 +104,13 @@ class endpoint_impl final : public endpoint {
   struct handshake_slot {
     std::shared_ptr<byte_stream> stream;
     bool proved = false;
+    bool guest = false;
+    bool closing = false;  // was told to go
   };
+  using slot = std::list<handshake_slot>::iterator;
   struct slot_guard {
     endpoint_impl& e;
-    std::list<handshake_slot>::iterator at;
+    slot at;
     ~slot_guard() { e.handshakes_.erase(at); }
   };
   struct local_call {
@@ -107,14 +119,19 @@ class endpoint_impl final : public endpoint {
   };
 
   task<void> accept_loop();
-  task<void> greet(std::list<handshake_slot>::iterator);
-  task<std::optional<credential>> recognise(bytes first, hello h, std::string from);
+  bool make_room();
+  task<void> greet(slot);
+  task<std::optional<credential>> recognise(slot, bytes first, hello h);
+  task<std::optional<credential>> recognise_guest(slot, bytes first, bytes invite_id);
+  bool enter_as_guest(slot);
+  void refuse(const std::string& from, const std::string& why);
   task<void> dial_loop(node_id);
   task<result<std::shared_ptr<connection>>> dial(std::string address, credential, std::optional<node_id> expected, mono_time deadline);
   task<result<message>> call_self(method, message, call_options);
   task<void> run_local(std::shared_ptr<local_call>, method, message, mono_time deadline);
   std::shared_ptr<connection> make_connection(std::shared_ptr<byte_stream>, session, nanoseconds round_trip);
   void begin(std::shared_ptr<connection>);
+  void begin_guest(std::shared_ptr<connection>);
   void install(std::shared_ptr<connection>);
   void connection_closed(connection&);
   void tell(node_id, bool connected);
@@ -139,7 +156,8 @@ class endpoint_impl final : public endpoint {
   std::map<node_id, peer_entry> peers_;
   std::map<std::uint64_t, std::shared_ptr<connection>> connections_;  // all that are open, by number
   std::uint64_t next_number_ = 1;
-  std::list<handshake_slot> handshakes_;
+  std::list<handshake_slot> handshakes_;  // the oldest first
+  semaphore lookups_;
   std::set<bytes> hellos_;
   std::deque<bytes> hellos_order_;
   refusals refused_;
@@ -192,6 +210,18 @@ void endpoint_impl::begin(std::shared_ptr<connection> c) {
   c->start([this](connection& closed) { connection_closed(closed); });
 }
 
+// Few and not for long, whatever they do: the oldest makes room.
+void endpoint_impl::begin_guest(std::shared_ptr<connection> c) {
+  std::vector<std::shared_ptr<connection>> guests;
+  for (auto& [number, other] : connections_)
+    if (!other->who().initiator && (other->who().by_invite || other->who().peer_former)) guests.push_back(other);
+  if (guests.size() >= guests_max) guests.front()->close("other guests came");
+  begin(c);
+  rt_.clock().call_at(rt_.now() + guest_time, [weak = std::weak_ptr(c)] {
+    if (auto guest = weak.lock()) guest->close("its time as a guest is over");
+  });
+}
+
 // Both ends judge alike. Another start of the peer, or a connection opened long after the present one: the peer has lost the
 // present one. Two that cross: the one whose initiator has the smaller id.
 void endpoint_impl::install(std::shared_ptr<connection> c) {
@@ -238,25 +268,47 @@ void endpoint_impl::connection_closed(connection& c) {
 // ------------------------------------------------------------------------------------------------- strangers
 
 task<void> endpoint_impl::accept_loop() {
+  mono_time period = rt_.now();
+  std::size_t accepted = 0;
   while (!stopping_) {
+    if (rt_.now() - period >= accepts_period) period = rt_.now(), accepted = 0;
+    if (++accepted > accepts_max) {
+      co_await sleep_until(rt_, period + accepts_period);
+      continue;
+    }
     auto s = co_await listener_->accept();
     if (stopping_ || s.failed_with(errc::cancelled)) co_return;
     if (!s) {  // out of descriptors, for instance
       co_await sleep_for(rt_, 100ms);
       continue;
     }
-    if (handshakes_.size() >= handshakes_max) {
-      // Whoever has proved nothing may have to go: chosen at random, so that silence holds no door shut.
-      std::vector<std::shared_ptr<byte_stream>> unproved;
-      for (auto& h : handshakes_)
-        if (!h.proved) unproved.push_back(h.stream);
-      if (unproved.empty()) continue;
-      unproved[rt_.random().below(unproved.size())]->close();
-      if (handshakes_.size() >= 2 * handshakes_max) continue;  // the closed ones have not gone yet
-    }
+    if (!make_room()) continue;
     auto at = handshakes_.insert(handshakes_.end(), handshake_slot{std::shared_ptr<byte_stream>(std::move(*s))});
     shared_.group.spawn("wire handshake", greet(at));
   }
+}
+
+// For one more handshake. Whoever has proved nothing may have to go: chosen at random, so that silence holds no door shut. If all have
+// proved something, the oldest: only who plays recordings, or knows a key and stops there, takes so long.
+bool endpoint_impl::make_room() {
+  if (handshakes_.size() < handshakes_max) return true;
+  std::vector<handshake_slot*> all, unproved;
+  for (auto& h : handshakes_) {
+    if (h.closing) continue;
+    all.push_back(&h);
+    if (!h.proved) unproved.push_back(&h);
+  }
+  if (!all.empty()) {
+    handshake_slot& goes = unproved.empty() ? *all.front() : *unproved[rt_.random().below(unproved.size())];
+    goes.closing = true;
+    goes.stream->close();
+  }
+  return handshakes_.size() < 2 * handshakes_max;  // else those that were told to go have not gone yet
+}
+
+bool endpoint_impl::enter_as_guest(slot at) {
+  auto guests = std::count_if(handshakes_.begin(), handshakes_.end(), [](const handshake_slot& h) { return h.guest; });
+  return at->guest = static_cast<std::size_t>(guests) < guests_max;
 }
 
 bool endpoint_impl::seen_before(const bytes& open_key) {
@@ -269,32 +321,46 @@ bool endpoint_impl::seen_before(const bytes& open_key) {
   return false;
 }
 
-// The secret that this hello proves; nothing: a stranger.
-task<std::optional<credential>> endpoint_impl::recognise(bytes first, hello h, std::string from) {
+void endpoint_impl::refuse(const std::string& from, const std::string& why) {
+  ++refused_.count;
+  refused_.last_from = from;
+  if (refused_.count <= 10 || refused_.count % 100 == 0) rt_.log(log_level::warning, "wire: " + from + " was refused: " + why);
+}
+
+// What this hello proves; nothing: a stranger.
+task<std::optional<credential>> endpoint_impl::recognise(slot at, bytes first, hello h) {
+  if (hellos_.contains(h.open_key)) co_return std::nullopt;  // a recording
   std::optional<credential> c;
-  if (h.invite_id.empty()) {
-    if (responder::proves(first, key_))
-      c = credential{key_, {}, false};
-    else if (responder::proves(first, former_key_))
-      c = credential{former_key_, {}, true};
-  } else if (invite_secret_) {
-    auto secret = co_await invite_secret_(h.invite_id);
-    if (secret && responder::proves(first, *secret)) c = credential{*secret, h.invite_id, false};
+  bool invited = !h.invite_id.empty();
+  if (!invited && responder::proves(first, key_)) {
+    c = credential{key_, {}, false};
+  } else if (!invited && responder::proves(first, former_key_)) {
+    if (!enter_as_guest(at)) co_return std::nullopt;
+    c = credential{former_key_, {}, true};
+  } else if (invited && invite_secret_ && (is_invite_id(h.invite_id, key_) || is_invite_id(h.invite_id, former_key_))) {
+    if (!enter_as_guest(at)) co_return std::nullopt;
+    c = co_await recognise_guest(at, std::move(first), h.invite_id);
+    if (at->closing) co_return std::nullopt;
   }
   if (!c) {
-    ++refused_.count;
-    refused_.last_from = from;
-    if (refused_.count <= 10 || refused_.count % 100 == 0)
-      rt_.log(log_level::warning, "wire: " + from + " was refused: it does not know the " +
-                                      (h.invite_id.empty() ? "cluster key" : "secret of an unspent invite"));
+    refuse(at->stream->peer(), std::string("it does not know the ") + (invited ? "secret of an invite" : "cluster key"));
     co_return std::nullopt;
   }
-  if (seen_before(h.open_key)) co_return std::nullopt;  // a recording
+  if (seen_before(h.open_key)) co_return std::nullopt;  // came twice while the invite was looked up
   co_return c;
 }
 
-task<void> endpoint_impl::greet(std::list<handshake_slot>::iterator at) {
-  slot_guard slot{*this, at};
+// The id is a member's work, but everybody on the way of a former guest can have seen it: few may make this node ask others.
+task<std::optional<credential>> endpoint_impl::recognise_guest(slot at, bytes first, bytes invite_id) {
+  auto permit = co_await lookups_.acquire(1, rt_.now() + handshake_time);
+  if (!permit || at->closing || stopping_) co_return std::nullopt;
+  auto secret = co_await invite_secret_(invite_id);
+  if (!secret || !responder::proves(first, *secret)) co_return std::nullopt;
+  co_return credential{*secret, invite_id, false};
+}
+
+task<void> endpoint_impl::greet(slot at) {
+  slot_guard leaves{*this, at};
   auto stream = at->stream;
   closing_time limit(rt_, stream, rt_.now() + handshake_time);
   auto first = co_await read_exactly(stream, 4);
@@ -304,8 +370,8 @@ task<void> endpoint_impl::greet(std::list<handshake_slot>::iterator at) {
   bytes whole = *first + *rest;
   auto h = hello::parse(whole);
   if (!h) co_return stream->close();
-  auto secret = co_await recognise(whole, *h, stream->peer());
-  if (!secret) co_return stream->close();
+  auto secret = co_await recognise(at, whole, *h);
+  if (!secret || limit.passed()) co_return stream->close();
   at->proved = true;
   responder r(self_, rt_.random());
   auto reply = r.on_hello(whole, std::move(*secret));
@@ -318,10 +384,7 @@ task<void> endpoint_impl::greet(std::list<handshake_slot>::iterator at) {
   auto end = r.on_proof(*proof);
   if (!end) co_return stream->close();
   if (end->session && end->session->peer_former && !may_use_former(end->session->peer)) {
-    ++refused_.count;
-    refused_.last_from = stream->peer();
-    rt_.log(log_level::warning, "wire: " + stream->peer() + " was refused: node " + end->session->peer.short_hex() +
-                                    " knows the former cluster key, but is no member");
+    refuse(stream->peer(), "node " + end->session->peer.short_hex() + " knows the former cluster key, but is no member");
     co_return stream->close();
   }
   auto ok = co_await write_all(stream, end->verdict);
@@ -330,8 +393,8 @@ task<void> endpoint_impl::greet(std::list<handshake_slot>::iterator at) {
     co_return stream->close();
   }
   auto c = make_connection(stream, std::move(*end->session), round_trip);
-  if (c->who().by_invite || c->who().peer_former)
-    begin(std::move(c));
+  if (at->guest)
+    begin_guest(std::move(c));
   else
     install(std::move(c));
 }

@@ -168,6 +168,28 @@ struct handshake_state {
   }
 };
 
+// ------------------------------------------------------------------------------------------------- ids of invites
+
+namespace {
+constexpr std::size_t invite_random_bytes = invite_id_bytes / 2;
+bytes invite_mark(bytes_view cluster_key, bytes_view random) {
+  return crypto::hmac_sha256(crypto::hkdf(cluster_key, "", "grenier wire 1 invite id", 32), random).substr(0, invite_id_bytes - invite_random_bytes);
+}
+}  // namespace
+
+bytes make_invite_id(bytes_view cluster_key, random_source& r) {
+  bytes id(invite_random_bytes, '\0');
+  r.fill(id.data(), id.size());
+  return id + invite_mark(cluster_key, id);
+}
+
+bool is_invite_id(bytes_view id, bytes_view cluster_key) {
+  if (id.size() != invite_id_bytes || cluster_key.empty()) return false;
+  return crypto::equal_constant_time(id.substr(invite_random_bytes), invite_mark(cluster_key, id.substr(0, invite_random_bytes)));
+}
+
+// ------------------------------------------------------------------------------------------------- the first message
+
 bool begins_like_hello(bytes_view first) noexcept { return first.substr(0, magic.size()) == magic; }
 
 result<hello> hello::parse(bytes_view m) {

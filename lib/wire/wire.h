@@ -11,7 +11,8 @@
 //             the request may have been executed; access_denied for a failed handshake; else what the handler returned.
 //   Limits    message to 16 MiB; frames of 8 KiB (4 KiB on lines under 1 Mbit/s, 64 KiB above 100 Mbit/s or on an unmeasured
 //             line with a round trip under 2 ms); bytes handed to a socket are capped to the line's round trip and 50 ms more
-//             at the measured rate; 32 handshakes at a time, 5 s each; 1024 calls and 16 MiB of requests under way for each
+//             at the measured rate; 32 handshakes at a time, 5 s each, 8 of them by invite or with a former key, and 8
+//             connections of that kind, 2 minutes each; 1024 calls and 16 MiB of requests under way for each
 //             priority and peer (further callers wait).
 //   Not here  who the peers are and whether they live (cluster/); what calls mean (table/, block/ ...).
 //   Source    docs/design/0002-wire.md; key exchange in the style of Noise XX, secret mixed in as a pre-shared key.
@@ -84,6 +85,12 @@ struct options {
   std::uint16_t version = protocol_version, version_oldest = protocol_version_oldest;  // for tests of upgrades
 };
 
+// The id of a new invite: half of it random, the other half made of that with the cluster key. So a member knows an id that no member
+// made without asking anybody.
+inline constexpr std::size_t invite_id_bytes = 16;
+bytes make_invite_id(bytes_view cluster_key, random_source&);
+bool is_invite_id(bytes_view id, bytes_view cluster_key);
+
 class endpoint {
  public:
   virtual ~endpoint() = default;
@@ -113,7 +120,8 @@ class endpoint {
     message answer;
   };
   virtual task<result<joined>> call_with_invite(std::string address, bytes invite_id, bytes secret, message request, mono_time deadline) = 0;
-  // The secret of an invite that a stranger presents by id; nothing if it is unknown or spent. Asked during handshakes.
+  // The secret of an invite that a stranger presents by an id that a member made; nothing if it is unknown. Asked during handshakes,
+  // for two strangers at a time.
   virtual void on_invite(std::move_only_function<task<std::optional<bytes>>(bytes invite_id)>) = 0;
   // Told of every connection made and lost.
   virtual void on_connection(std::move_only_function<void(node_id, bool connected)>) = 0;

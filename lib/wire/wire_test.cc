@@ -152,6 +152,8 @@ task<std::pair<std::size_t, bool>> stranger(fixture& f, std::string address, byt
   co_return std::pair(got, !late);
 }
 
+bytes invite_id_of(fixture& f, const bytes& key = the_key) { return make_invite_id(key, f.rnd); }
+
 bytes hello_of(fixture& f, const bytes& key, bytes invite = {}) {
   self_description s{crypto::node_key::from_seed(bytes(32, 'z')), the_cluster, 1};
   return initiator(s, {key, std::move(invite), false}, f.rnd).first();
@@ -334,11 +336,28 @@ TEST_CASE("a recording of a member's first message gets no answer") {
   CHECK(a.e->peers().empty());
 }
 
+TEST_CASE("ids of invites: what another key made, or was altered, is none") {
+  fixture f;
+  bytes id = invite_id_of(f);
+  CHECK(id.size() == invite_id_bytes);
+  CHECK(is_invite_id(id, the_key));
+  CHECK_FALSE(is_invite_id(id, bytes(32, 'o')));
+  CHECK_FALSE(is_invite_id(id, {}));
+  for (std::size_t i = 0; i < id.size(); ++i) {
+    bytes other = id;
+    other[i] = static_cast<char>(other[i] ^ 1);
+    CHECK_FALSE(is_invite_id(other, the_key));
+    CHECK_FALSE(is_invite_id(bytes_view(id).substr(0, i), the_key));
+  }
+  CHECK_FALSE(is_invite_id(id + "x", the_key));
+  CHECK(invite_id_of(f) != id);
+}
+
 TEST_CASE("strangers of many kinds: bounded, closed, and members still get in") {
   fixture f;
   node a(f, 1), b(f, 2);
   std::vector<bytes> forms = {"GET / HTTP/1.1\r\nHost: x\r\n\r\n", bytes(4, '\0'), bytes(100000, '\xff'), "SSH-2.0-x\r\n",
-                              "grw1" + bytes(102, '\0'), "grw1" + bytes(102, '\xff'), hello_of(f, the_key, "unknown invite")};
+                              "grw1" + bytes(102, '\0'), "grw1" + bytes(102, '\xff'), hello_of(f, the_key, "unknown invite"), hello_of(f, the_key, invite_id_of(f))};
   for (int i = 0; i < 50; ++i) {
     bytes b2(106 + f.rnd.below(400), '\0');
     f.rnd.fill(b2.data(), b2.size());
@@ -378,27 +397,131 @@ task<std::optional<bytes>> secret_of(std::map<bytes, bytes>& invites, bytes id) 
 }
 }  // namespace
 
-TEST_CASE("an invite opens the door once, for joining only") {
+TEST_CASE("an invite opens the door while it is known, for joining only") {
   fixture f;
-  std::map<bytes, bytes> invites{{"one", bytes(32, 's')}};
+  const bytes one = invite_id_of(f), two = invite_id_of(f);
+  std::map<bytes, bytes> invites{{one, bytes(32, 's')}};
   node a(f, 1), b(f, 2, [](options& o) { o.cluster_key.clear(), o.cluster = {}, o.listen.clear(); });
   a.e->on_invite([&](bytes id) { return secret_of(invites, std::move(id)); });
   auto join = [&](bytes id, bytes secret) {
     return f.run(b.e->call_with_invite(a.e->local(), std::move(id), std::move(secret), {"me", nullptr}, f.in(5s)));
   };
-  auto r = join("one", bytes(32, 's'));
+  auto r = join(one, bytes(32, 's'));
   REQUIRE(r);
   CHECK(r->peer == a.id);
-  CHECK(r->answer.head == b.id.hex() + " invite one");
+  CHECK(r->answer.head == b.id.hex() + " invite " + one);
   CHECK(a.e->peers().empty());
   CHECK(a.events.empty());
-  CHECK(join("one", bytes(32, 't')).failed_with(errc::access_denied));
-  CHECK(join("two", bytes(32, 's')).failed_with(errc::access_denied));
+  CHECK(join(one, bytes(32, 't')).failed_with(errc::access_denied));
+  CHECK(join(two, bytes(32, 's')).failed_with(errc::access_denied));
   invites.clear();  // spent
-  auto spent = join("one", bytes(32, 's'));
+  auto spent = join(one, bytes(32, 's'));
   REQUIRE(spent.failed_with(errc::access_denied));
   CHECK(spent.error().detail.find("wrong or spent") != std::string::npos);
   CHECK(a.e->refused().count == 3);
+  // The key was changed since it was made.
+  invites[one] = bytes(32, 's');
+  a.e->set_cluster_key(bytes(32, 'n'));
+  CHECK(join(one, bytes(32, 's')));
+  a.e->set_cluster_key(bytes(32, 'm'));  // twice
+  CHECK(join(one, bytes(32, 's')).failed_with(errc::access_denied));
+}
+
+namespace {
+// A lookup that takes long, as where the homes that know are dark.
+struct lookups {
+  fixture& f;
+  int all = 0, now = 0, most = 0;
+  static task<std::optional<bytes>> slow(lookups& l) {
+    struct count {
+      lookups& l;
+      explicit count(lookups& x) : l(x) { ++l.all, l.most = std::max(l.most, ++l.now); }
+      ~count() { --l.now; }
+    } c{l};
+    co_await sleep_for(l.f.rt, 4s);
+    co_return std::nullopt;
+  }
+};
+
+void besiege(fixture& f, node& a, task_group& g, std::vector<std::optional<std::pair<std::size_t, bool>>>& strangers, const std::function<bytes(std::size_t)>& hello) {
+  for (std::size_t i = 0; i < strangers.size(); ++i) g.spawn("stranger", fixture::store(strangers[i], stranger(f, a.e->local(), hello(i), 12s)));
+  f.until([] { return false; }, 300ms);
+}
+}  // namespace
+
+TEST_CASE("ids of invites that no member made are looked up by nobody") {
+  fixture f;
+  lookups l{f};
+  node a(f, 1), b(f, 2);
+  a.e->on_invite([&](bytes) { return lookups::slow(l); });
+  task_group g(f.rt);
+  std::vector<std::optional<std::pair<std::size_t, bool>>> strangers(64);
+  besiege(f, a, g, strangers, [&](std::size_t i) {
+    bytes id(i % 2 ? 16 : 32, '\0');
+    f.rnd.fill(id.data(), id.size());
+    if (i % 3 == 0) id = invite_id_of(f, bytes(32, 'w'));
+    return hello_of(f, the_key, id);
+  });
+  CHECK(l.all == 0);
+  CHECK(g.size() == 0);  // all were closed at once
+  mono_time t = f.clk.now();
+  connect(b, a);
+  CHECK(f.clk.now() - t < 1s);
+  CHECK(a.e->refused().count == 64);
+}
+
+TEST_CASE("who knows the id of an invite only keeps no member out, and makes this node ask for two at a time") {
+  fixture f;
+  lookups l{f};
+  node a(f, 1), b(f, 2);
+  a.e->on_invite([&](bytes) { return lookups::slow(l); });
+  const bytes id = invite_id_of(f);
+  task_group g(f.rt);
+  std::vector<std::optional<std::pair<std::size_t, bool>>> strangers(100);
+  besiege(f, a, g, strangers, [&](std::size_t) { return hello_of(f, bytes(32, '?'), id); });
+  CHECK(l.now == 2);
+  CHECK(g.size() == 8);  // the others were closed at once
+  mono_time t = f.clk.now();
+  connect(b, a);
+  CHECK(f.clk.now() - t < 1s);
+  REQUIRE(f.until([&] { return g.size() == 0; }, 15s));
+  CHECK(l.most == 2);
+  CHECK(l.all <= 4);  // those that waited too long do not ask any more
+}
+
+TEST_CASE("whoever plays first messages of members and says no more keeps nobody out") {
+  fixture f;
+  node a(f, 1), b(f, 2);
+  task_group g(f.rt);
+  std::vector<std::optional<std::pair<std::size_t, bool>>> strangers(70);
+  besiege(f, a, g, strangers, [&](std::size_t) { return hello_of(f, the_key); });
+  CHECK(g.size() <= 32);
+  mono_time t = f.clk.now();
+  connect(b, a);
+  CHECK(f.clk.now() - t < 1s);
+  g.cancel();
+  REQUIRE(f.until([&] { return g.size() == 0; }, 10s));
+}
+
+TEST_CASE("guests are few: the oldest makes room") {
+  fixture f;
+  node a(f, 1);
+  a.e->serve(method::join, [&](caller, message) { return node::slow(a); });
+  const bytes id = invite_id_of(f);
+  std::map<bytes, bytes> invites{{id, bytes(32, 's')}};
+  a.e->on_invite([&](bytes i) { return secret_of(invites, std::move(i)); });
+  node b(f, 2, [](options& o) { o.cluster_key.clear(), o.cluster = {}, o.listen.clear(); });
+  task_group g(f.rt);
+  std::vector<std::optional<result<endpoint::joined>>> answers(20);
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    g.spawn("guest", fixture::store(answers[i], b.e->call_with_invite(a.e->local(), id, bytes(32, 's'), {"me", nullptr}, f.in(20s))));
+    REQUIRE(f.until([&] { return a.started == static_cast<int>(i) + 1; }, 5s));
+  }
+  REQUIRE(f.until([&] { return g.size() == 8; }, 2s));
+  CHECK(a.dropped == 12);
+  for (std::size_t i = 0; i < answers.size(); ++i) CHECK(answers[i].has_value() == (i < 12));
+  g.cancel();
+  REQUIRE(f.until([&] { return g.size() == 0; }, 5s));
 }
 
 TEST_CASE("both dial at once: one connection remains, and no call is lost") {

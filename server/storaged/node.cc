@@ -9,7 +9,7 @@ namespace {
 
 using json = nlohmann::json;
 
-constexpr std::string_view invite_head = "grenier1.";
+constexpr std::string_view invite_head = "grenier2.", invite_head_former = "grenier1.";
 
 // Strings out of foreign JSON: missing or of another type is empty.
 std::string text(const json& j, const char* name) {
@@ -55,11 +55,13 @@ std::string invite::encode() const {
 result<invite> invite::decode(std::string_view line) {
   auto wrong = [](const char* what) {
     return fail(errc::invalid_argument, std::string("this is not a whole invite: ") + what +
-                                            ". Copy the whole line that 'storagectl invite' printed; it begins with 'grenier1.' and has no spaces");
+                                            ". Copy the whole line that 'storagectl invite' printed; it begins with 'grenier2.' and has no spaces");
   };
   while (!line.empty() && std::isspace(static_cast<unsigned char>(line.front()))) line.remove_prefix(1);
   while (!line.empty() && std::isspace(static_cast<unsigned char>(line.back()))) line.remove_suffix(1);
-  if (!line.starts_with(invite_head)) return wrong("it does not begin with 'grenier1.'");
+  if (line.starts_with(invite_head_former))
+    return fail(errc::invalid_argument, "this invite was made by an older version of Grenier: upgrade that home, then make a new one there ('storagectl invite')");
+  if (!line.starts_with(invite_head)) return wrong("it does not begin with 'grenier2.'");
   if (line.size() > 8192) return wrong("it is too long");
   auto raw = from_hex(line.substr(invite_head.size()));
   if (!raw || raw->size() <= invite_check_bytes) return wrong("a part is missing or altered");
@@ -70,7 +72,7 @@ result<invite> invite::decode(std::string_view line) {
   invite v;
   v.addresses = texts(*j, "a");
   auto id = from_hex(text(*j, "i")), secret = from_hex(text(*j, "s")), cluster = from_hex(text(*j, "c"));
-  if (!id || !secret || !cluster || id->size() != 16 || secret->size() != 32 || v.addresses.empty()) return wrong("it cannot be read");
+  if (!id || !secret || !cluster || id->size() != wire::invite_id_bytes || secret->size() != 32 || v.addresses.empty()) return wrong("it cannot be read");
   auto leads_to = cluster_id::from_bytes(*cluster);
   if (!leads_to) return wrong("it cannot be read");
   v.id = std::move(*id);
@@ -444,9 +446,8 @@ struct node::impl {
     invite v;
     v.addresses = options.rpc_public;
     v.cluster = cluster;
-    v.id.assign(16, '\0');
+    v.id = wire::make_invite_id(cluster_key, rt.random());
     v.secret.assign(32, '\0');
-    rt.random().fill(v.id.data(), v.id.size());
     rt.random().fill(v.secret.data(), v.secret.size());
     json j = {{"secret", to_hex(v.secret)}, {"expires_ms", rt.wall_ms() + static_cast<std::uint64_t>(valid.count()) * 1000}, {"by", key->id().hex()}};
     std::vector<table::write_item> items;

@@ -214,3 +214,50 @@ TEST_CASE("the same seed gives the same story, with crashes in the middle of tra
   for (std::uint64_t seed = 1; seed <= 6; ++seed) CHECK(story(seed) == story(seed));
   CHECK(story(1) != story(2));
 }
+
+namespace {
+task<std::optional<bytes>> one_secret() { co_return bytes(32, 's'); }
+
+// Thousands of connections that say nothing; how many the other side has closed.
+struct flood {
+  int opened = 0, closed = 0;
+};
+task<void> silent_one(network& net, runtime& rt, flood& f) {
+  auto s = co_await net.connect(address_of(0), rt.now() + 60s);
+  if (!s) co_return;
+  ++f.opened;
+  char b[64];
+  (void)co_await (*s)->read_some(b);
+  ++f.closed;
+}
+task<void> use_invite(program& p, bytes id, std::optional<errc>& outcome) {
+  auto r = co_await p.e->call_with_invite(address_of(0), id, bytes(32, 's'), {"me", nullptr}, p.rt.now() + 600s);
+  outcome = r ? errc::internal : r.error().code;
+}
+}  // namespace
+
+TEST_CASE("a guest's connection ends after two minutes, whatever the guest does") {
+  homes h(11);
+  simulated_random rnd(1);
+  h.programs[0]->e->on_invite([](bytes) { return one_secret(); });
+  h.programs[0]->e->serve(method::join, [p = h.programs[0]](caller, message) { return program::slow(*p); });
+  std::optional<errc> outcome;
+  h.w.at(1).root().spawn("guest", use_invite(*h.programs[1], make_invite_id(bytes(32, 'k'), rnd), outcome));
+  h.w.run_for(110s);
+  CHECK_FALSE(outcome);
+  h.w.run_for(15s);
+  CHECK(outcome == errc::outcome_unknown);
+}
+
+TEST_CASE("thousands of silent connections: taken a thousand a second, and a member still gets in") {
+  homes h(12, 3);
+  flood f;
+  for (int i = 0; i < 4000; ++i) h.w.at(2).root().spawn("silent", silent_one(h.w.at(2).net(), h.w.at(2).rt(), f));
+  h.w.run_for(1s);
+  CHECK(f.closed > 500);
+  CHECK(f.closed < 1200);
+  h.dial(1, 0);
+  CHECK(h.w.run_until([&] { return h.joined(0, 1); }, 10s));
+  h.w.run_for(10s);
+  CHECK(f.closed == f.opened);
+}
