@@ -97,7 +97,7 @@ const std::vector<setting>& settings() {
          return {};
        },
        true},
-      {"join", "LINE", "join the cluster that made this invite ('storagectl invite' prints it)", word(&config::join)},
+      {"join", "LINE", "join the cluster that made this invite ('storagectl invite' prints it); '-' reads it from standard input", word(&config::join)},
       {"s3-listen", "A:P", "where S3 clients connect (default :3900, every address)", address(&config::s3_listen)},
       {"web-listen", "A:P", "where browsers connect to sites (default :3902)", address(&config::web_listen)},
       {"rpc-listen", "A:P", "where other homes connect (default :3901)", address(&config::rpc_listen)},

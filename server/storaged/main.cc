@@ -129,14 +129,14 @@ class daemon {
     ro.memory_budget_bytes = config_.memory_bytes / 4;
     CO_TRY(rows_, kv::open_rocks(rt_, config_.data_dir + "/rows", ro));
     CO_TRY_VOID(co_await know_zone());
-    CO_TRY(auto options, make_options());
     std::vector<block::drive> drives;
     CO_TRY(auto first, posix_disk::open(rt_, config_.data_dir + "/blocks"));
     drives.push_back({std::move(first), own_capacity_});
     for (const auto& d : config_.drives) {
-      CO_TRY(auto more, posix_disk::open(rt_, d.path));
-      drives.push_back({std::move(more), d.capacity_bytes.value_or(default_capacity(d.path))});
+      CO_TRY(auto more, co_await open_drive(d));
+      drives.push_back(std::move(more));
     }
+    CO_TRY(auto options, make_options(drives));
     node_ = std::make_unique<node>(rt_, net_, *rows_, std::move(drives), std::move(options));
     CO_TRY_VOID(co_await node_->start());
     gateway_ = std::make_unique<s3::gateway>(rt_, node_->store(), s3::gateway::options{config_.s3_domain, config_.region});
@@ -176,13 +176,36 @@ class daemon {
     co_return co_await rows_->commit(std::move(b));
   }
 
-  result<node_options> make_options() {
+  // A drive keeps the capacity that it was first given: what is free later is not what it may hold. One that was in use and is
+  // empty now is not mounted, and what lies beneath its directory is another disk.
+  task<result<block::drive>> open_drive(drive_setting d) {
+    const bytes row = "node/drive/" + d.path, marker = "grenier-drive";
+    CO_TRY(auto kept, co_await rows_->get(kv::family::meta, row));
+    CO_TRY(auto disk, posix_disk::open(rt_, d.path));
+    auto mark = co_await disk->size(marker);
+    if (kept && mark.failed_with(errc::not_found))
+      co_return fail(errc::io_failed, "the drive " + d.path + " held blocks of this home, and is empty now: mount it and start again; or take it out of the "
+                                      "configuration (its blocks are then fetched from the other homes)");
+    if (!mark && !mark.failed_with(errc::not_found)) co_return fail(mark.error().code, "the drive " + d.path + ": " + mark.error().detail);
+    if (!mark) {
+      auto content = std::make_shared<const bytes>("A drive of the Grenier home " + config_.zone + ". This file tells that it is mounted.\n");
+      CO_TRY_VOID(co_await disk->write_durable(marker, {content}));
+    }
+    std::uint64_t capacity = d.capacity_bytes ? *d.capacity_bytes : kept && kept->size() == 8 ? read_u64(*kept) : default_capacity(d.path);
+    kv::batch b;
+    bytes n;
+    append_u64(n, capacity);
+    b.put(kv::family::meta, row, n);
+    CO_TRY_VOID(co_await rows_->commit(std::move(b)));
+    co_return block::drive{std::move(disk), capacity};
+  }
+
+  result<node_options> make_options(const std::vector<block::drive>& drives) {
     node_options o;
     o.zone = config_.zone;
     o.rpc_listen = config_.rpc_listen;
     o.rpc_public = config_.rpc_public.empty() ? reachable_addresses(config_.rpc_listen) : config_.rpc_public;
-    o.capacity_bytes = own_capacity_;
-    for (const auto& d : config_.drives) o.capacity_bytes += d.capacity_bytes.value_or(default_capacity(d.path));
+    for (const auto& d : drives) o.capacity_bytes += d.capacity_bytes;
     if (!config_.join.empty()) o.join = config_.join;
     o.upload_limit = config_.upload_limit;
     o.download_limit = config_.download_limit;
@@ -217,6 +240,22 @@ class daemon {
     return host + address.substr(colon);
   }
 
+  // A journal is kept, and read by many: a secret has no place there.
+  // (systemd.exec(5): JOURNAL_STREAM is the device and inode of that stream.)
+  static bool write_to_journal() {
+    const char* stream = std::getenv("JOURNAL_STREAM");
+    struct stat out {};
+    return stream && ::fstat(STDOUT_FILENO, &out) == 0 && std::to_string(out.st_dev) + ":" + std::to_string(out.st_ino) == stream;
+  }
+
+  void keep_first_key(const auto& k) {
+    std::string path = config_.data_dir + "/first-key", text = "AWS_ACCESS_KEY_ID=" + k.id + "\nAWS_SECRET_ACCESS_KEY=" + k.secret + "\n";
+    int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    bool kept = fd >= 0 && ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+    if (fd >= 0) ::close(fd);
+    std::printf(kept ? "\nThe first access key is in %s (delete the file when you have it).\n" : "\nThe first access key could not be written to %s: make another one with 'storagectl key create NAME'.\n", path.c_str());
+  }
+
   void greet() {
     std::string s3 = for_people(config_.s3_listen), web = for_people(config_.web_listen);
     std::string web_port = web.substr(web.rfind(':')), s3_port = s3.substr(s3.rfind(':'));
@@ -228,8 +267,11 @@ class daemon {
     std::printf("  admin   http://%s/health and /metrics\n", for_people(config_.admin_listen).c_str());
     std::printf("  data    %s, offering %s\n", config_.data_dir.c_str(), node_->options().capacity_bytes ? format_size(node_->options().capacity_bytes).c_str() : "nothing (a gateway)");
     if (const auto& k = node_->made_key()) {
-      std::printf("\nThe first access key (the secret is shown this once):\n\n  access key id      %s\n  secret access key  %s\n", k->id.c_str(), k->secret.c_str());
-      std::printf("\nTo try it:\n\n  export AWS_ACCESS_KEY_ID=%s AWS_SECRET_ACCESS_KEY=%s AWS_DEFAULT_REGION=%s\n  aws --endpoint-url http://%s s3 mb s3://photos\n",
+      if (write_to_journal())
+        keep_first_key(*k);
+      else
+        std::printf("\nThe first access key (the secret is shown this once):\n\n  access key id      %s\n  secret access key  %s\n", k->id.c_str(), k->secret.c_str());
+      if (!write_to_journal()) std::printf("\nTo try it:\n\n  export AWS_ACCESS_KEY_ID=%s AWS_SECRET_ACCESS_KEY=%s AWS_DEFAULT_REGION=%s\n  aws --endpoint-url http://%s s3 mb s3://photos\n",
                   k->id.c_str(), k->secret.c_str(), config_.region.c_str(), s3.c_str());
       std::printf("\nTo add a second home: 'storagectl%s invite' here, then 'storaged --zone home-paris --join LINE' there.\n",
                   config_.data_dir == default_data_dir(::geteuid() == 0, environment) ? "" : (" --data-dir " + config_.data_dir).c_str());
@@ -280,7 +322,16 @@ int run(int argc, char** argv) {
     std::fputs(line->text.c_str(), stdout);
     return 0;
   }
-  if (const auto& join = line->settings.join; !join.empty())
+  auto& join = line->settings.join;
+  if (join == "-") {  // an invite is a secret, and a command line is not
+    char typed[8192];
+    if (!std::fgets(typed, sizeof typed, stdin)) {
+      std::fprintf(stderr, "storaged: --join -: no invite came on standard input\n");
+      return exit_usage;
+    }
+    join = typed;
+  }
+  if (!join.empty())
     if (auto ok = invite::decode(join); !ok) {
       std::fprintf(stderr, "storaged: --join: %s\n", ok.error().detail.c_str());
       return exit_usage;
