@@ -85,6 +85,9 @@ task<result<std::vector<list_told>>> coordinator::ask_lists(list_request q, std:
           co_return fail(errc::conflict, "the request was judged by an old row");
         }
         again = true;
+      } else if (!answers(q, *a)) {
+        last = error(errc::protocol, "an answer to another question");
+        if (!queue.empty()) ask_one();
       } else {
         answered |= replica_mask{1} << said->first;
         v->counts[said->first] = a->counts();

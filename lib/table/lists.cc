@@ -1,5 +1,7 @@
 #include "table/lists.h"
 
+#include <algorithm>
+
 #include "table/keys.h"
 #include "table/register.h"
 
@@ -69,6 +71,18 @@ task<result<pb::list_answer>> list_here(core& c, layout::partition p, list_reque
 }
 
 bytes after(const list_entry& e) { return e.is_prefix ? after_prefix(e.key) : e.key + '\0'; }
+
+bool answers(const list_request& q, const pb::list_answer& a) {
+  if (static_cast<std::size_t>(a.entries_size()) > q.entries_max) return false;
+  if (a.more() && a.until() <= q.start) return false;
+  return std::all_of(a.entries().begin(), a.entries().end(), [&](const pb::list_entry& e) {
+    if (!e.key().starts_with(q.prefix)) return false;
+    if (!e.is_prefix()) return e.key() >= q.start;
+    // A common prefix may begin before the page does; what is below it ends after that.
+    const bytes end = after_prefix(e.key());
+    return e.key().size() > q.prefix.size() && (end.empty() || end > q.start);
+  });
+}
 
 list_merged merge(const std::vector<list_told>& told, const std::function<bool(const std::set<node_id>&)>& agree) {
   list_merged m;

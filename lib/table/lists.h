@@ -18,6 +18,9 @@ struct list_told {
   pb::list_answer answer;
 };
 
+// Is this an answer to that request: keys of its range, and a page that goes somewhere?
+bool answers(const list_request&, const pb::list_answer&);
+
 struct list_merged {
   struct item {
     list_entry entry;

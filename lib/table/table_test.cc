@@ -104,3 +104,28 @@ TEST_CASE("an answer that cannot be read may say yes: only what was refused befo
   for (errc c : {errc::unavailable, errc::access_denied, errc::overloaded, errc::stale_layout, errc::clock_skew}) CHECK(delivery_of(c) == delivery::none);
   for (errc c : {errc::protocol, errc::timed_out, errc::outcome_unknown, errc::internal, errc::io_failed, errc::cancelled}) CHECK(delivery_of(c) == delivery::unsure);
 }
+
+TEST_CASE("a page of another range, or one that goes nowhere, is no answer") {
+  const list_request q{.table = table_id::object, .partition_key = "b", .prefix = "p/", .delimiter = "/", .start = "p/c/5", .entries_max = 3};
+  pb::list_answer a;
+  tell(a, "p/c/", 1, true);
+  tell(a, "p/d", 1);
+  CHECK(answers(q, a));
+  a.set_more(true);
+  a.set_until("p/e");
+  CHECK(answers(q, a));
+  a.set_until("p/c/5");
+  CHECK_FALSE(answers(q, a));
+  a.set_until("p/a");
+  CHECK_FALSE(answers(q, a));
+  a.set_more(false);
+  tell(a, "p/e", 1);
+  CHECK(answers(q, a));
+  tell(a, "p/f", 1);
+  CHECK_FALSE(answers(q, a));
+  for (const char* other : {"q", "p/b", ""}) {
+    pb::list_answer one;
+    tell(one, other, 1);
+    CHECK_FALSE(answers(q, one));
+  }
+}
