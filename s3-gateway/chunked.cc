@@ -95,7 +95,7 @@ outcome<void> chunk_decoder::on_header() {
     auto at = line.find(signature_tag);
     if (at == line.npos) return refuse(code::signature_does_not_match, "A chunk is not signed.");
     signature_ = line.substr(at + signature_tag.size(), 64);
-    if (left_ > signed_chunk_max) return refuse(code::entity_too_large, "A signed chunk is larger than 16 MiB.");
+    if (left_ > signed_chunk_max) return refuse(code::entity_too_large, "A signed chunk is larger than 2 MiB.");
     hash_ = crypto::hasher(crypto::hash_kind::sha256);
   }
   if (left_ > ~decoded_ || (o_.decoded_size && decoded_ + left_ > *o_.decoded_size))

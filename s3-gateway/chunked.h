@@ -4,7 +4,7 @@
 //
 //   Runs on   any thread.
 //   Errors    SignatureDoesNotMatch, IncompleteBody, MalformedTrailerError, InvalidRequest; after one the machine stays failed.
-//   Limits    a signed chunk of up to 16 MiB (it is held until proved), 512 bytes a chunk header, 8 KiB of trailers.
+//   Limits    a signed chunk of up to 2 MiB (it is held until proved; clients make them of 64 KiB to 1 MiB), 512 bytes a chunk header, 8 KiB of trailers.
 //   Not here  the HTTP chunked coding around it (http/), checksums' values (store/).
 //   Source    "Signature Calculations for the Authorization Header: Transferring Payload in Multiple Chunks", S3 API reference.
 #pragma once
@@ -36,7 +36,7 @@ class chunk_decoder {
   std::uint64_t decoded() const noexcept { return decoded_; }
   const std::vector<std::pair<std::string, std::string>>& trailers() const noexcept { return trailers_; }
 
-  static constexpr std::size_t signed_chunk_max = 16 << 20;
+  static constexpr std::size_t signed_chunk_max = 2 << 20;
 
  private:
   enum class state : std::uint8_t { header, data, data_end, trailers, done, failed };

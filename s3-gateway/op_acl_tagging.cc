@@ -15,7 +15,7 @@ outcome<std::vector<model::tag>> parse_tagging(bytes_view document) {
   std::vector<model::tag> tags;
   for (const xml_element& e : set.children()) {
     if (e.name() != "Tag" || !e.child("Key") || !e.child("Value")) return refuse(code::malformed_xml);
-    tags.push_back({std::string(e.child_text("Key")), std::string(e.child_text("Value"))});
+    tags.push_back({e.child_text("Key"), e.child_text("Value")});
     if (tags.size() > 64) break;  // too many in any case
   }
   S3_TRY_VOID(check_tags(tags));
@@ -64,7 +64,7 @@ outcome<void> run::judge_acl(bytes_view document) const {
   if (!list) return refuse(code::malformed_acl);
   for (const xml_element& grant : list.children()) {
     if (grant.name() != "Grant" || !grant.child("Grantee") || grant.child_text("Permission").empty()) return refuse(code::malformed_acl);
-    std::string_view id = grant.child("Grantee").child_text("ID");
+    std::string id = grant.child("Grantee").child_text("ID");
     bool own = id == bucket_->owner_id || (who_.key && id == who_.key->owner_id);
     if (!own || grant.child_text("Permission") != "FULL_CONTROL")
       return refuse(code::not_implemented, "Only the owner's own full control can be granted.");

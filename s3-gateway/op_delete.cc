@@ -24,7 +24,7 @@ outcome<deletions> parse_deletions(bytes_view document) {
   for (const xml_element& e : root.children()) {
     if (e.name() != "Object") continue;
     if (d.all.size() == 1000) return refuse(code::malformed_xml, "At most 1000 objects can be deleted at once.");
-    if (!e.child("Key")) return refuse(code::malformed_xml);
+    if (!e.child("Key") || !e.child("Key").children().empty()) return refuse(code::malformed_xml);
     deletion one;
     one.key = e.child_text("Key");
     if (e.child("VersionId")) one.version = e.child_text("VersionId");

@@ -14,6 +14,10 @@ outcome<store::get_request> run::read_get() const {
   g.when = read_conditions(request_.headers);
   g.head = target_.op == operation::head_object;
   if (auto range = request_.headers.find("range")) g.range = std::string(*range);
+  if (auto version = request_.headers.find("if-range")) {
+    g.if_range_ms = http::parse_date(*version);
+    if (!g.if_range_ms) g.if_range_etag = std::string(*version);
+  }
   if (query("partNumber")) {
     if (g.range) return refuse(code::invalid_request, "Range and partNumber cannot be given together.");
     S3_TRY(g.part_number, read_part_number());
@@ -71,12 +75,20 @@ task<run::answer> run::get_object() {
   }
   stamp(r);
   std::uint64_t left = found->length;
+  // Nothing is promised before there is something to send: until then the client can still be told to try again.
+  shared_bytes piece;
+  if (left > 0) {
+    S3_CO_TRY(piece, co_await found->body->next());
+  }
   S3_CO_TRY_VOID(co_await exchange_.begin(std::move(r), left));
   while (left > 0) {
-    S3_CO_TRY(shared_bytes piece, co_await found->body->next());
-    if (!piece || piece->size() > left) co_return refuse(code::internal_error);
+    if (!piece || piece->empty() || piece->size() > left) co_return refuse(code::internal_error);
     S3_CO_TRY_VOID(co_await exchange_.write(*piece));
     left -= piece->size();
+    piece = nullptr;  // its memory goes before that of the next is asked for
+    if (left > 0) {
+      S3_CO_TRY(piece, co_await found->body->next());
+    }
   }
   S3_CO_TRY_VOID(co_await exchange_.end());
   co_return reply{.sent = true};

@@ -142,6 +142,27 @@ TEST_CASE_FIXTURE(bucket_world, "ranges and parts") {
   CHECK(code_in(ask("GET", "/photos/k?partNumber=0")) == "InvalidArgument");
 }
 
+TEST_CASE_FIXTURE(bucket_world, "If-Range: the whole, unless it is the version that the client began with") {
+  std::string etag(ask("PUT", "/photos/k", "0123456789").headers.get("etag"));
+  auto part = [&](std::string version) { return ask("GET", "/photos/k", {}, {{"Range", "bytes=2-4"}, {"If-Range", std::move(version)}}).status == 206; };
+  CHECK(part(etag));
+  CHECK(part("Tue, 14 Nov 2023 22:13:20 GMT"));
+  for (std::string other : {"\"other\"", "Tue, 14 Nov 2023 22:13:21 GMT", "nonsense"}) CHECK_FALSE(part(other));
+  CHECK_FALSE(part("W/" + etag));
+  CHECK(ask("GET", "/photos/k", {}, {{"Range", "bytes=2-4"}, {"If-Range", "\"other\""}}).body == "0123456789");
+}
+
+TEST_CASE_FIXTURE(bucket_world, "an object whose first bytes cannot be had is answered with an error, not with nothing") {
+  put("k");
+  for (auto [e, status] : {std::pair(errc::unavailable, 503), {errc::timed_out, 503}, {errc::overloaded, 503}, {errc::corrupt, 500}}) {
+    store.bodyless = e;
+    auto r = ask("GET", "/photos/k");
+    CHECK(r.status == status);
+    CHECK(code_in(r) != "-");
+    CHECK(r.headers.find("retry-after").has_value() == (status == 503));
+  }
+}
+
 TEST_CASE_FIXTURE(bucket_world, "conditions on reading and writing") {
   std::string etag(ask("PUT", "/photos/k", "v1").headers.get("etag"));
   CHECK(ask("GET", "/photos/k", {}, {{"If-Match", etag}}).status == 200);
@@ -216,6 +237,15 @@ TEST_CASE_FIXTURE(bucket_world, "many objects are deleted at once, each with its
   CHECK(elements(r, "Error") == list{"<Key>forbidden</Key><Code>AccessDenied</Code><Message>Access denied.</Message>",
                                      "<Key>c</Key><VersionId>v</VersionId><Code>NoSuchVersion</Code><Message>There is no such version.</Message>"});
   CHECK(store.buckets["photos"].objects.empty());
+  // A key is all of its element's text.
+  for (const char* key : {"a", "ab", "a b", " "}) put(key);
+  for (const char* text : {"a<!-- -->b", "a<![CDATA[ ]]>b", "a<!-- --> <!-- -->b", "<![CDATA[ ]]>"}) {
+    r = ask("POST", "/photos?delete", "<Delete><Object><Key>" + std::string(text) + "</Key></Object></Delete>");
+    CHECK(r.status == 200);
+  }
+  CHECK(code_in(ask("POST", "/photos?delete", "<Delete><Object><Key>a<b/></Key></Object></Delete>")) == "MalformedXML");
+  CHECK(store.buckets["photos"].objects.size() == 1);
+  CHECK(store.buckets["photos"].objects.contains("a"));
   put("a");
   r = ask("POST", "/photos?delete", "<Delete><Quiet>true</Quiet><Object><Key>a</Key></Object></Delete>");
   CHECK((r.status == 200 && elements(r, "Deleted").empty()));
@@ -237,6 +267,8 @@ TEST_CASE_FIXTURE(bucket_world, "ListObjects: pages, delimiter, markers") {
   CHECK((elements(r, "Key").empty() && element(r, "CommonPrefixes") == "<Prefix>boo/</Prefix>" && element(r, "NextMarker") == "boo/"));
   r = ask("GET", "/photos?delimiter=/&max-keys=1&marker=boo/");
   CHECK((element(r, "CommonPrefixes") == "<Prefix>cquux/</Prefix>" && element(r, "IsTruncated") == "false" && element(r, "NextMarker") == "-"));
+  r = ask("GET", "/photos?delimiter=/&marker=boo/bar");
+  CHECK(elements(r, "CommonPrefixes") == list{"<Prefix>boo/</Prefix>", "<Prefix>cquux/</Prefix>"});
   r = ask("GET", "/photos?prefix=boo/&delimiter=/");
   CHECK((elements(r, "Key") == list{"boo/bar"} && element(r, "CommonPrefixes") == "<Prefix>boo/baz/</Prefix>"));
   r = ask("GET", "/photos?max-keys=2");

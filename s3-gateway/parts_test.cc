@@ -106,6 +106,10 @@ TEST_CASE("prefixes, comments and CDATA are understood; a key of one space stays
   REQUIRE(children.size() == 2);
   CHECK(children[0].text() == "a&b");
   CHECK(children[1].text() == " ");
+  r = xml_reader::parse("<a><k>x<!-- c -->y<![CDATA[<]]> <?p?>z</k><k/></a>");
+  REQUIRE(r);
+  CHECK(r->root().child_text("k") == "xy< z");
+  CHECK(r->root().children()[1].text().empty());
   CHECK(refused(r->root("Other")) == code::malformed_xml);
 }
 
@@ -118,7 +122,22 @@ TEST_CASE("hostile XML is refused") {
   CHECK(refused(xml_reader::parse(deep)) == code::malformed_xml);
   bytes closed = deep;
   for (int i = 0; i < 200'000; ++i) closed += "</a>";
-  CHECK(xml_reader::parse(closed));  // deep is no crash
+  CHECK(refused(xml_reader::parse(closed)) == code::malformed_xml);
+  auto nested = [](std::size_t depth) {
+    bytes d;
+    for (std::size_t i = 0; i < depth; ++i) d += "<a>";
+    for (std::size_t i = 0; i < depth; ++i) d += "</a>";
+    return "<?xml version='1.0'?>" + d + "<!-- -->";
+  };
+  CHECK(xml_reader::parse(nested(xml_depth_max)));
+  CHECK(refused(xml_reader::parse(nested(xml_depth_max + 1))) == code::malformed_xml);
+  auto wide = [](std::size_t tags) {
+    bytes d = "<a>";
+    for (std::size_t i = 0; i + 2 < tags; ++i) d += "<b/>";
+    return d + "</a>";
+  };
+  CHECK(xml_reader::parse(wide(xml_tags_max)));
+  CHECK(refused(xml_reader::parse(wide(xml_tags_max + 1))) == code::malformed_xml);
 }
 
 // ------------------------------------------------------------------------------------------------- routes

@@ -24,8 +24,9 @@ struct fake_bucket {
 
 class fake_body final : public store::body_reader {
  public:
-  explicit fake_body(bytes b) : left_(std::move(b)) {}
+  explicit fake_body(bytes b, std::optional<errc> broken = {}) : left_(std::move(b)), broken_(broken) {}
   task<result<shared_bytes>> next() override {
+    if (broken_) co_return fail(*broken_, "a block cannot be had now");
     if (left_.empty()) co_return shared_bytes();
     bytes piece = left_.substr(0, 1000);
     left_.erase(0, piece.size());
@@ -34,6 +35,7 @@ class fake_body final : public store::body_reader {
 
  private:
   bytes left_;
+  std::optional<errc> broken_;
 };
 
 // Does what store.h says, as far as the gateway can see it.
@@ -43,6 +45,7 @@ class fake_store final : public backend {
   std::map<std::string, fake_bucket> buckets;
   std::uint64_t now_ms = 1'700'000'000'123;
   std::optional<errc> broken;      // every change fails with it
+  std::optional<errc> bodyless;    // a body fails with it
   store::put_request last_put;
 
   fake_bucket* find(const std::string& b) { return buckets.contains(b) ? &buckets[b] : nullptr; }
@@ -148,11 +151,12 @@ class fake_store final : public backend {
     g.length = o.body.size();
     if (r.part_number && *r.part_number > 1) co_return fail(errc::invalid_range);
     if (r.part_number) g.parts = 1;
-    if (r.range) {
+    const bool counts = r.if_range_etag ? *r.if_range_etag == quoted_etag(o.meta.etag) : !r.if_range_ms || *r.if_range_ms / 1000 == o.meta.modified_ms / 1000;
+    if (r.range && counts) {
       CO_TRY(auto range, http::parse_range(*r.range, o.body.size()));
       if (range) g.partial = true, g.first = range->first, g.length = range->last - range->first + 1;
     }
-    if (!r.head) g.body = std::make_unique<fake_body>(o.body.substr(g.first, g.length));
+    if (!r.head) g.body = std::make_unique<fake_body>(o.body.substr(g.first, g.length), bodyless);
     co_return g;
   }
   task<result<store::copy_result>> copy(store::call, store::copy_request r) override {
@@ -189,7 +193,7 @@ class fake_store final : public backend {
       if (!k.starts_with(r.prefix) || (!r.start_after.empty() && k <= r.start_after)) continue;
       auto at = r.delimiter.empty() ? k.npos : k.find(r.delimiter, r.prefix.size());
       std::string common = at == k.npos ? "" : k.substr(0, at + r.delimiter.size());
-      if (!common.empty() && r.start_after.starts_with(common)) continue;  // it was shown
+      if (!common.empty() && r.start_after == common) continue;  // it was shown
       if (!common.empty() && !l.prefixes.empty() && l.prefixes.back() == common) {
         continue;
       }

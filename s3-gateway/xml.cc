@@ -2,6 +2,8 @@
 
 #include <pugixml.hpp>
 
+#include <algorithm>
+
 namespace grenier::s3 {
 
 std::string xml_escape(std::string_view s) {
@@ -75,6 +77,25 @@ pugi::xml_node node_of(const void* p) {
   return pugi::xml_node(static_cast<pugi::xml_node_struct*>(const_cast<void*>(p)));
 }
 
+bool is_deep(const pugi::xml_document& d) {
+  std::size_t depth = 0;
+  for (pugi::xml_node n = d.first_child(); n;) {
+    if (n.type() == pugi::node_element && depth == xml_depth_max) return true;
+    if (pugi::xml_node in = n.first_child()) {
+      ++depth;
+      n = in;
+      continue;
+    }
+    while (n && !n.next_sibling()) {
+      n = n.parent();
+      if (depth == 0) return false;
+      --depth;
+    }
+    n = n.next_sibling();
+  }
+  return false;
+}
+
 std::string_view local_name(const pugi::xml_node& n) {
   std::string_view s = n.name();
   auto colon = s.rfind(':');
@@ -87,8 +108,12 @@ std::string_view xml_element::name() const {
   return node_ ? local_name(node_of(node_)) : std::string_view();
 }
 
-std::string_view xml_element::text() const {
-  return node_ ? std::string_view(node_of(node_).child_value()) : std::string_view();
+std::string xml_element::text() const {
+  std::string all;
+  if (!node_) return all;
+  for (const pugi::xml_node& n : node_of(node_).children())
+    if (n.type() == pugi::node_pcdata || n.type() == pugi::node_cdata) all += n.value();
+  return all;
 }
 
 xml_element xml_element::child(std::string_view name) const {
@@ -113,14 +138,17 @@ xml_reader::~xml_reader() = default;
 
 outcome<xml_reader> xml_reader::parse(bytes_view document) {
   if (document.size() > xml_size_max) return refuse(code::malformed_xml, "The XML document is larger than 2 MiB.");
+  // Each tag takes some 60 bytes of memory for 4 of the document's.
+  if (std::ranges::count(document, '<') > static_cast<std::ptrdiff_t>(xml_tags_max)) return refuse(code::malformed_xml, "The XML document has too many tags.");
   auto d = std::make_unique<pugi::xml_document>();
-  // Doctypes are kept only to be refused; white space is kept where it is all an element holds (a key of one space).
+  // Doctypes are kept only to be refused; white space is kept, for it may be (a part of) a key.
   auto r = d->load_buffer(document.data(), document.size(),
-                          pugi::parse_default | pugi::parse_doctype | pugi::parse_ws_pcdata_single, pugi::encoding_utf8);
+                          pugi::parse_default | pugi::parse_doctype | pugi::parse_ws_pcdata, pugi::encoding_utf8);
   if (!r) return refuse(code::malformed_xml);
   for (const pugi::xml_node& n : d->children())
     if (n.type() == pugi::node_doctype) return refuse(code::malformed_xml, "A DOCTYPE is not taken.");
   if (!d->document_element()) return refuse(code::malformed_xml);
+  if (is_deep(*d)) return refuse(code::malformed_xml, "The XML document is nested too deep.");
   return xml_reader(std::move(d));
 }
 
