@@ -54,9 +54,10 @@ task<int> delayed(runtime& rt, nanoseconds d, int v) {
 }
 task<void> fans(runtime& rt, task_group& g, std::vector<int>& late) {
   fan_out<int> f(rt, g);
-  f.start(0, delayed(rt, 9ms, 10));
+  // Far apart: a busy machine is late by some of it.
+  f.start(0, delayed(rt, 400ms, 10));
   f.start(1, delayed(rt, 1ms, 11));
-  f.start(2, delayed(rt, 4ms, 12));
+  f.start(2, delayed(rt, 200ms, 12));
   auto a = co_await f.next();
   CHECK(a->first == 1);
   CHECK(a->second == 11);
@@ -64,7 +65,7 @@ task<void> fans(runtime& rt, task_group& g, std::vector<int>& late) {
   auto b = co_await f.next();
   CHECK(b->second == 12);
   f.drain([&late](std::size_t, int v) { late.push_back(v); });
-  co_await sleep_for(rt, 15ms);
+  for (int i = 0; i < 100 && f.outstanding(); ++i) co_await sleep_for(rt, 20ms);
   CHECK(f.outstanding() == 0);
 }
 task<void> holds(runtime& rt, semaphore& s, std::vector<int>& order, int name) {
