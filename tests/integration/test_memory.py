@@ -7,7 +7,7 @@ import pytest
 
 MiB = 1 << 20
 SIZE = (2048 if os.environ.get("GRENIER_LONG") else 256) * MiB
-PARALLEL = 16 if os.environ.get("GRENIER_LONG") else 8
+PARALLEL, EACH = 16, (64 if os.environ.get("GRENIER_LONG") else 24) * MiB
 PIECE = os.urandom(MiB)
 
 
@@ -61,13 +61,13 @@ def streaming(cluster, home):
 
 @pytest.mark.timeout(1800)
 def test_sixteen_uploads_at_once(cluster):
-    """16 bodies of 64 MiB at the same time through one home."""
+    """16 bodies at the same time through one home: of 64 MiB with GRENIER_LONG."""
     s3 = streaming(cluster, 0)
     s3.create_bucket(Bucket="many")
-    parts = [Pieces(64 * MiB, i) for i in range(PARALLEL)]
+    parts = [Pieces(EACH, i) for i in range(PARALLEL)]
     with concurrent.futures.ThreadPoolExecutor(PARALLEL) as pool:
         list(pool.map(lambda i: s3.put_object(Bucket="many", Key=f"k{i}", Body=parts[i]), range(PARALLEL)))
-    report(cluster, f"after {PARALLEL} uploads of 64 MiB at once through {cluster.homes[0].zone}")
+    report(cluster, f"after {PARALLEL} uploads of {EACH // MiB} MiB at once through {cluster.homes[0].zone}")
     for i in range(PARALLEL):
         got = hashlib.sha256()
         for piece in cluster.s3(i % 3, timeout=300).get_object(Bucket="many", Key=f"k{i}")["Body"].iter_chunks(MiB):
