@@ -203,3 +203,21 @@ TEST_CASE("a home that dies after any write of its first start joins at the next
     CHECK(n >= 4);
   }
 }
+
+TEST_CASE("an invite of an older version is refused by name, a whole one is read, a part of one is not") {
+  storaged::invite v;
+  v.addresses = {"10.0.0.1:3901"};
+  v.id = bytes(16, 'i');
+  v.secret = bytes(32, 's');
+  v.cluster = *cluster_id::from_bytes(bytes(16, 'c'));
+  const std::string line = v.encode();
+  auto back = storaged::invite::decode(" " + line + "\n");
+  REQUIRE(back);
+  CHECK(back->id == v.id);
+  CHECK(back->secret == v.secret);
+  CHECK(back->addresses == v.addresses);
+  auto old = storaged::invite::decode("grenier1." + line.substr(9));
+  REQUIRE_FALSE(old);
+  CHECK(old.error().detail.find("older version") != std::string::npos);
+  for (std::size_t n = 0; n < line.size(); n += 7) CHECK_FALSE(storaged::invite::decode(line.substr(0, n)));
+}
