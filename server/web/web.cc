@@ -39,6 +39,19 @@ int status_of(errc c) {
   }
 }
 
+// What an error says of itself may be nobody's business but the owner's.
+std::string_view sentence(int status) {
+  switch (status) {
+    case 400: return "The address cannot be understood.";
+    case 403: return "This page is not for everybody.";
+    case 404: return "There is no such page.";
+    case 412: return "The page is not as the request wants it to be.";
+    case 416: return "The page has no such part.";
+    case 503: return "The page cannot be read just now. Please try again.";
+    default: return "Something failed. Please try again later.";
+  }
+}
+
 void put_if(http::headers& h, const char* name, const std::string& v) {
   if (!v.empty()) h.add(name, v);
 }
@@ -79,11 +92,12 @@ task<void> host::answer(http::exchange& x) {
   std::string key = decoded->substr(1);
   if (key.empty() || key.ends_with('/')) key += b.website->index_document;
   auto opened = co_await open(x, b.name, key, true);
-  if (opened) co_return co_await send_result(x, std::move(*opened), 200);
-  errc code = opened.error().code;
+  result<void> sent = opened ? co_await send_result(x, std::move(*opened), 200) : result<void>(fail(opened.error()));
+  if (sent || x.answered()) co_return;
+  const errc code = sent.error().code;
   if (code == errc::no_such_key && !decoded->ends_with('/')) {
     // A directory asked for without its slash.
-    store::call c{{std::nullopt, true}, rt_.now() + lookup_time};
+    store::call c{{std::nullopt, true}, rt_.now() + lookup_time, true};
     store::get_request g;
     g.bucket = b.name;
     g.key = key + "/" + b.website->index_document;
@@ -95,12 +109,14 @@ task<void> host::answer(http::exchange& x) {
       co_return;
     }
   }
-  co_await send_error(x, b.name, b.website->error_document, status_of(code), code == errc::no_such_key ? "There is no such page." : opened.error().detail);
+  const int status = status_of(code);
+  if (status >= 500) rt_.log(status == 500 ? log_level::error : log_level::info, "web: " + b.name + ": " + sent.error().to_string());
+  co_await send_error(x, b.name, b.website->error_document, status, std::string(sentence(status)));
 }
 
 task<result<store::get_result>> host::open(http::exchange& x, std::string bucket, std::string key, bool conditional) {
   const auto& r = x.request();
-  store::call c{{std::nullopt, true}, rt_.now() + lookup_time};
+  store::call c{{std::nullopt, true}, rt_.now() + lookup_time, true};
   store::get_request g;
   g.bucket = std::move(bucket);
   g.key = std::move(key);
@@ -115,25 +131,33 @@ task<result<store::get_result>> host::open(http::exchange& x, std::string bucket
     if (auto v = take("if-modified-since")) g.when.if_modified_since_ms = http::parse_date(*v);
     if (auto v = take("if-unmodified-since")) g.when.if_unmodified_since_ms = http::parse_date(*v);
     g.range = take("range");
+    if (auto version = take("if-range")) {
+      g.if_range_ms = http::parse_date(*version);
+      if (!g.if_range_ms) g.if_range_etag = std::move(version);
+    }
   }
   co_return co_await store_.get(std::move(c), std::move(g));
 }
 
-task<void> host::send_result(http::exchange& x, store::get_result r, int status) {
+task<result<void>> host::send_result(http::exchange& x, store::get_result r, int status) {
+  // Nothing is promised before there is something to send: until then the visitor can still be told to try again.
+  shared_bytes piece;
+  const bool whole_answer = x.request().method != "HEAD" && !r.not_modified && r.body && r.length > 0;
+  if (whole_answer) {
+    CO_TRY(piece, co_await r.body->next());
+  }
   const auto& o = r.meta.headers;
   http::headers h;
   if (status == 200 && !o.website_redirect.empty()) {
     h.add("Location", o.website_redirect);
-    (void)co_await x.send({301, h, {}});
-    co_return;
+    co_return co_await x.send({301, h, {}});
   }
   h.add("ETag", "\"" + r.meta.etag + "\"");
   h.add("Last-Modified", http::format_date(r.meta.modified_ms));
   put_if(h, "Cache-Control", o.cache_control);
   put_if(h, "Expires", o.expires);
   if (r.not_modified) {
-    (void)co_await x.send({304, h, {}});
-    co_return;
+    co_return co_await x.send({304, h, {}});
   }
   h.add("Content-Type", o.content_type.empty() ? "application/octet-stream" : o.content_type);
   put_if(h, "Content-Encoding", o.content_encoding);
@@ -145,16 +169,18 @@ task<void> host::send_result(http::exchange& x, store::get_result r, int status)
     status = 206;
     h.add("Content-Range", "bytes " + std::to_string(r.first) + "-" + std::to_string(r.first + r.length - 1) + "/" + std::to_string(r.meta.size));
   }
-  if (!(co_await x.begin({status, h, {}}, r.length)) || x.request().method == "HEAD" || !r.body) co_return;
-  for (;;) {
-    auto piece = co_await r.body->next();
-    if (!piece) {
+  CO_TRY_VOID(co_await x.begin({status, h, {}}, r.length));
+  while (piece) {
+    CO_TRY_VOID(co_await x.write(*piece));
+    piece = nullptr;  // its memory goes before that of the next is asked for
+    auto next = co_await r.body->next();
+    if (!next) {
       x.abort();
-      co_return;
+      co_return fail(next.error());
     }
-    if (!*piece) co_return;
-    if (!co_await x.write(**piece)) co_return;
+    piece = std::move(*next);
   }
+  co_return result<void>();
 }
 
 task<void> host::send_error(http::exchange& x, std::string bucket, std::string error_document, int status, std::string message) {
@@ -164,7 +190,10 @@ task<void> host::send_error(http::exchange& x, std::string bucket, std::string e
   }
   if (!bucket.empty() && !error_document.empty() && status >= 400 && status < 500 && status != 416) {
     auto r = co_await open(x, bucket, error_document, false);
-    if (r) co_return co_await send_result(x, std::move(*r), status);
+    if (r) {
+      auto sent = co_await send_result(x, std::move(*r), status);
+      if (sent || x.answered()) co_return;
+    }
   }
   http::headers h;
   h.add("Content-Type", "text/html; charset=utf-8");

@@ -1,7 +1,8 @@
 // web/web.h: static sites straight from buckets, chosen by Host.
 //
 //   Runs on   its home thread; one call of handle() a request.
-//   Errors    answered as pages; a bucket's error document keeps the original status.
+//   Errors    answered as pages, in sentences that tell nothing of the inside; a bucket's error document keeps the original status.
+//   Limits    bodies go out of the visitors' share of the store's memory.
 //   Not here  TLS, redirects by rules.
 //   Source    "Hosting a static website using Amazon S3": index documents, error documents, object redirects; RFC 9110.
 #pragma once
@@ -28,10 +29,10 @@ class host {
 
  private:
   task<void> answer(http::exchange&);
-  task<void> send_object(http::exchange&, std::string bucket, std::string key, int status, bool conditional);
   task<void> send_error(http::exchange&, std::string bucket, std::string error_document, int status, std::string message);
   task<result<store::get_result>> open(http::exchange&, std::string bucket, std::string key, bool conditional);
-  task<void> send_result(http::exchange&, store::get_result, int status);
+  // Fails before anything was sent (answered() tells) when the first bytes cannot be had.
+  task<result<void>> send_result(http::exchange&, store::get_result, int status);
   runtime& rt_;
   store::service& store_;
   options options_;
