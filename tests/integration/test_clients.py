@@ -155,6 +155,40 @@ def test_conditions(cluster, bucket):
     assert len(won) == 1 and one.get_object(Bucket=bucket, Key="race")["Body"].read() == str(won[0]).encode()
 
 
+def test_resumed_downloads(cluster, bucket):
+    """A range goes on only with the version that was begun."""
+    s3 = cluster.s3(1)
+    etag = s3.put_object(Bucket=bucket, Key="film", Body=b"0123456789")["ETag"]
+
+    def resume(version):
+        c = cluster.s3(2)
+        c.meta.events.register("before-sign.s3.GetObject", lambda request, **_: request.headers.add_header("If-Range", version))
+        return c.get_object(Bucket=bucket, Key="film", Range="bytes=4-")["Body"].read()
+
+    assert resume(etag) == b"456789"
+    s3.put_object(Bucket=bucket, Key="film", Body=b"abcdefghij")
+    assert resume(etag) == b"abcdefghij"
+
+
+def test_lists_that_start_within_a_prefix(cluster, bucket):
+    s3 = cluster.s3(0)
+    for key in ("p/a", "p/b", "p/c", "q"):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"")
+    for start, prefixes in (("p/a", ["p/"]), ("p/c", []), ("p/", [])):
+        r = s3.list_objects_v2(Bucket=bucket, Delimiter="/", StartAfter=start)
+        assert [p["Prefix"] for p in r.get("CommonPrefixes", [])] == prefixes and [o["Key"] for o in r["Contents"]] == ["q"], start
+
+
+def test_storage_class_of_copies(cluster, bucket):
+    s3 = cluster.s3(0)
+    s3.put_object(Bucket=bucket, Key="a", Body=b"a", ContentType="image/png", StorageClass="STANDARD_IA")
+    source = {"Bucket": bucket, "Key": "a"}
+    for key, given, then in (("b", {}, None), ("c", {"StorageClass": "GLACIER_IR"}, "GLACIER_IR"), ("a", {"StorageClass": "ONEZONE_IA"}, "ONEZONE_IA")):
+        s3.copy_object(Bucket=bucket, Key=key, CopySource=source, **given)
+        head = cluster.s3(1).head_object(Bucket=bucket, Key=key)
+        assert (head.get("StorageClass"), head["ContentType"]) == (then, "image/png"), key
+
+
 def test_multipart_and_copy(cluster, bucket):
     one, two, three = (cluster.s3(i) for i in range(3))
     parts = [noise(5 << 20, "p1"), noise(6 << 20, "p2"), noise(1000, "p3")]
