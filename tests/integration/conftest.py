@@ -198,7 +198,7 @@ class Cluster:
         self.key, self.secret = made["access_key_id"], made["secret_access_key"]
         return self
 
-    def wait_whole(self, seconds=60):
+    def wait_whole(self, seconds=120):
         """Every home sees all of them up and as many copies as there are homes, three at most."""
         def whole():
             for home in self.homes:
