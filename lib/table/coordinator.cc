@@ -102,15 +102,29 @@ std::shared_ptr<const terms> coordinator::terms_of(std::shared_ptr<view> v) {
 
 ballot coordinator::fresh_ballot(const ballot& above) {
   (void)core_.clock.observe(above.time);
-  hlc_time t = core_.clock.now();
-  while (ahead_.contains(t.value)) t = core_.clock.now();
-  while (!ahead_.empty() && *ahead_.begin() < t.value) ahead_.erase(ahead_.begin());
+  auto fresh = next_time();
+  while (ahead_.contains({fresh.first, fresh.second.value})) fresh = next_time();
+  auto [era, t] = fresh;
+  ahead_.erase(ahead_.lower_bound({era, 0}), ahead_.lower_bound({era, t.value}));
   if (t <= above.time) {  // somebody's clock is far ahead: just above it, and never the same time twice
     t.value = above.time.value + 1;
-    while (ahead_.contains(t.value)) ++t.value;
-    ahead_.insert(t.value);
+    while (ahead_.contains({era, t.value})) ++t.value;
+    ahead_.insert({era, t.value});
   }
-  return make_ballot(t, read_u64(core_.self.view()), core_.options.start_number);
+  return make_ballot(t, read_u64(core_.self.view()), core_.options.start_number | era << 27);
+}
+
+// When this home's clock was set back by more than others would take, its times begin anew there: as another era, so that no ballot is given
+// twice. Each era's times only grow, and one that the clock has caught up with goes on.
+std::pair<std::uint32_t, hlc_time> coordinator::next_time() {
+  const hlc_time t = core_.clock.now(), wall = hlc_time::from_ms(core_.rt.wall_ms());
+  if (!core_.clock.too_far_ahead(t)) return {0, t};
+  for (std::uint32_t i = 0; i < eras_max; ++i) {
+    if (i == eras_.size()) eras_.push_back({});
+    const hlc_time next = std::max(wall, hlc_time{eras_[i].value + 1});
+    if (!core_.clock.too_far_ahead(next)) return {i + 1, eras_[i] = next};
+  }
+  return {0, t};
 }
 
 bool coordinator::enough_up(const view& v) const {
@@ -177,7 +191,7 @@ task<coordinator::heard> coordinator::ask(node_id to, std::uint32_t round, std::
   const bool carries_ballot = m != wire::method::table_read;
   if (to != core_.self) {
     h.answers = co_await core::call<pb::register_answers>(core_, to, m, *request, o);
-    if (carries_ballot && h.answers) judge_clock(to, *h.answers);
+    if (h.answers) judge_clock(to, *h.answers);
     co_return h;
   }
   if (carries_ballot && !clock_proved()) {
@@ -208,8 +222,9 @@ std::size_t coordinator::others_up() const {
 }
 
 void coordinator::judge_clock(node_id by, const pb::register_answers& a) {
-  if (a.has_refused() || a.rows_size() == 0) return;
-  const bool doubted = std::any_of(a.rows().begin(), a.rows().end(), [](const auto& r) { return static_cast<errc>(r.error()) == errc::clock_skew; });
+  if (a.wall_ms() == 0) return;
+  // A time that it took proves nothing: merge rows have none, and what is written back has another home's.
+  const bool doubted = core_.rt.wall_ms() > a.wall_ms() + static_cast<std::uint64_t>(hybrid_clock::ahead_max.count()) / 2;
   if (doubted) {
     if (clock_proved() || !doubters_.insert(by).second) return;  // the other one's may be wrong
   } else {
@@ -401,8 +416,26 @@ task<shared_bytes> coordinator::fetch_body(run_ptr r, attempt_id attempt) {
   q.set_with_body(true);
   auto raw = std::make_shared<bytes>(q.SerializeAsString());
   const auto v = r->v;
-  for (const auto& n : core_.peers.by_quality(v->layout->all_replicas(r->p))) {
-    auto h = co_await ask(n, 0, v->layout->revision, wire::method::table_read, raw, {.priority = r->priority, .deadline = r->deadline});
+  // Those that showed it first; then the nearest. Who is silent, this home's own disk too, is gone round.
+  std::vector<node_id> order;
+  auto add = [&order](const node_id& n) {
+    if (std::find(order.begin(), order.end(), n) == order.end()) order.push_back(n);
+  };
+  for (std::size_t i : r->shown_by[attempt]) add(v->replicas[i]);
+  for (const auto& n : core_.peers.by_quality(v->layout->all_replicas(r->p))) add(n);
+  fan_out<heard> out(core_.rt, core_.tasks);
+  for (std::size_t next = 0; next < order.size() || out.outstanding();) {
+    mono_time until = r->deadline;
+    if (next < order.size()) {
+      const wire::call_options o{.priority = r->priority, .deadline = r->deadline};
+      out.start(next, ask(order[next], 0, v->layout->revision, wire::method::table_read, raw, o));
+      until = std::min(until, core_.rt.now() + core_.peers.hedge_delay(order[next]) + 20ms);
+      ++next;
+    }
+    auto said = co_await out.next(until);
+    if (!said && core_.rt.now() >= r->deadline) break;
+    if (!said) continue;
+    auto& h = said->second;
     if (!h.answers || h.answers->has_refused() || h.answers->rows_size() != 1 || !h.answers->rows(0).has_with()) continue;
     auto a = answer::decode(h.answers->rows(0).answer());
     if (!a || a->attempt != attempt) continue;
@@ -475,7 +508,10 @@ action coordinator::hear_row(run& r, std::size_t i, const heard& h, pb::register
     r.last = error(errc::not_synced, "a home has not merged its rows yet");
     return r.op.on_silent(h.round, i, delivery::unsure);
   }
-  if (a->accepted) r.attempts[a->accepted] = a->attempt;
+  if (a->accepted) {
+    r.attempts[a->accepted] = a->attempt;
+    r.shown_by[a->attempt].push_back(i);
+  }
   if (in.has_with()) {
     a->body = share(std::move(*in.mutable_with()->mutable_content()));
     r.bodies[a->attempt] = a->body;

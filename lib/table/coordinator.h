@@ -59,6 +59,7 @@ class coordinator {
   std::shared_ptr<view> look(layout::partition, const view* before = nullptr) const;
   std::shared_ptr<const terms> terms_of(std::shared_ptr<view>);
   ballot fresh_ballot(const ballot& above);
+  std::pair<std::uint32_t, hlc_time> next_time();
   pb::context context(const view&, const std::optional<fence>&) const;
   run_ptr begin(operation, row_key, layout::partition, std::shared_ptr<view>, const op_options&) const;
 
@@ -86,7 +87,7 @@ class coordinator {
   task<void> spread(row_key, row);
   bool hedge_allowed();
   // Rule 8, this home's side: with a clock that is far ahead it would keep what all others refuse, and the row could not be read until that
-  // time has come. So its own replica takes the first ballot only when another one has, and again after its clock was set.
+  // time has come. So its own replica takes the first ballot only when another home's clock has agreed, and again after its clock was set.
   bool clock_proved() const;
   std::size_t others_up() const;
   void judge_clock(node_id by, const pb::register_answers&);
@@ -106,10 +107,12 @@ class coordinator {
   std::function<void(node_id, layout::partition, const row_key&)> missed_;
   std::uint64_t liveness_ = 0;  // counts changes
   wait_list liveness_changed_;
-  std::set<std::uint64_t> ahead_;  // times used that were ahead of the clock
+  static constexpr std::uint32_t eras_max = 15;
+  std::vector<hlc_time> eras_;     // the last time given in each
+  std::set<std::pair<std::uint32_t, std::uint64_t>> ahead_;  // times used that were ahead of the clock, by era
   double hedges_ = 10;             // tokens
-  std::optional<std::int64_t> proved_ms_;  // wall clock less the steady one when another home took a ballot of this one
-  std::set<node_id> doubters_;     // refused one since, for its time
+  std::optional<std::int64_t> proved_ms_;  // wall clock less the steady one when another home's clock was not far behind this one's
+  std::set<node_id> doubters_;     // whose clock was, since
   wait_list clock_judged_;
 };
 

@@ -6,6 +6,8 @@ namespace grenier::table {
 namespace {
 
 constexpr std::size_t page_copies = 256;
+constexpr nanoseconds first_pause = 3s;
+constexpr unsigned older_max = 5;
 
 bytes meta_key(table_id t, bytes_view key) {
   bytes k = "copy/";
@@ -152,25 +154,43 @@ std::optional<pb::copy> copies::fenced_off(const pb::context& c) {
     return newer;
   }
   if ((!mine || mine->written < *seen) && core_.everywhere(t)) {
-    place p{t, c.judged_by().key()};
-    if (refreshing_.size() < 1000 && refreshing_.insert(p).second) core_.tasks.spawn("copies.refresh", refresh(p, *seen, 0ns));
+    if (awaited_.size() < 1000 && c.judged_by().key().size() <= partition_key_max) await({t, c.judged_by().key()}, *seen, 0ns);
   }
   return std::nullopt;
 }
 
-void copies::expect(table_id t, const bytes& key, const ballot& b) {
-  place p{t, key};
-  if (refreshing_.insert(p).second) core_.tasks.spawn("copies.refresh", refresh(p, b, 3s));
+void copies::expect(table_id t, const bytes& key, const ballot& b) { await({t, key}, b, first_pause); }
+
+void copies::await(place p, const ballot& b, nanoseconds after) {
+  auto [at, fresh] = awaited_.try_emplace(p, b);
+  if (!fresh) at->second = std::max(at->second, b);
+  else core_.tasks.spawn("copies.refresh", refresh(std::move(p), after));
 }
 
-task<void> copies::refresh(place p, ballot wanted, nanoseconds after) {
-  if (after > 0ns) co_await sleep_for(core_.rt, after);
-  const row* mine = find(p.first, p.second);
-  if (!mine || mine->written < wanted) {
+// Until the copy is as new as what was heard of. A quorum that says time and again that there is nothing so new ends it: then nobody was told that
+// it is written, and whoever takes it later waits for it anew.
+task<void> copies::refresh(place p, nanoseconds after) {
+  nanoseconds pause = first_pause;
+  auto reached = [this, &p] {
+    const row* mine = find(p.first, p.second);
+    return mine && mine->written >= awaited_[p];
+  };
+  ballot wanted;
+  for (unsigned older = 0; older < older_max;) {
+    if (after > 0ns) co_await sleep_for(core_.rt, after);
+    if (reached()) break;
+    if (wanted < awaited_[p]) wanted = awaited_[p], older = 0;
+    const row* mine = find(p.first, p.second);
+    const ballot before = mine ? mine->written : ballot{};
     auto r = co_await read_({p.first, p.second, {}}, {.deadline = core_.rt.now() + 10s});
-    if (r && co_await keep(p.first, p.second, *r)) push(p.first, p.second);
+    if (r && co_await keep(p.first, p.second, *r)) {
+      if (r->written > before) push(p.first, p.second);
+      if (reached()) break;
+      ++older;
+    }
+    after = std::exchange(pause, std::min<nanoseconds>(2 * pause, 60s));
   }
-  refreshing_.erase(p);
+  awaited_.erase(p);
 }
 
 // ------------------------------------------------------------------------------------------------- comparing

@@ -35,7 +35,7 @@ class copies {
   // The newer row that a judge did not know; nothing when the fence holds.
   std::optional<pb::copy> fenced_off(const pb::context&);
   task<result<void>> keep(const pb::copy&);
-  // A replica took a value of such a row: if nobody hands it on soon, its coordinator is gone, and the quorum is asked.
+  // A replica took a value of such a row: if nobody hands it on soon, its coordinator is gone, and the quorum is asked, until it answers.
   void expect(table_id, const bytes& key, const ballot&);
 
  private:
@@ -45,14 +45,15 @@ class copies {
   task<void> tell_and_forget(node_id, pb::push_request);
   task<void> exchange_loop();
   task<void> exchange_once(node_id);
-  task<void> refresh(place, ballot, nanoseconds after);
+  void await(place, const ballot&, nanoseconds after);
+  task<void> refresh(place, nanoseconds after);
   void take(const place&, row);
   std::uint64_t digest() const;
 
   core& core_;
   layout_keeper& layout_;
   std::map<place, row> rows_;
-  std::set<place> refreshing_;
+  std::map<place, ballot> awaited_;  // the newest that was heard of; each has a task
   std::multiset<place> syncing_;
   wait_list told_;
   std::vector<node_id> fresh_peers_;

@@ -134,12 +134,28 @@ std::optional<pb::refusal> layout_keeper::stale(const pb::context& c) const {
   return r;
 }
 
-task<result<std::optional<pb::refusal>>> layout_keeper::admit(wire::caller from, pb::context c) {
-  if (c.revision() > revision() && from.node != core_.self) {
-    CO_TRY_VOID(co_await fetch_from(from.node, from.deadline));
-    if (c.revision() > revision()) co_return fail(errc::stale_layout, "the sender judges by a layout that it does not hand out");
+task<result<void>> layout_keeper::catch_up(node_id sender, std::uint64_t wanted, mono_time deadline) {
+  if (state_->find(sender)) {
+    CO_TRY_VOID(co_await fetch_from(sender, deadline));
+  } else {
+    // One question at a time, whoever and how many ask.
+    auto guard = co_await adopting_.lock("ask", deadline);
+    if (!guard) co_return fail(errc::timed_out, "waiting for a newer layout");
+    std::size_t asked = 0;
+    for (const auto& n : core_.peers.by_quality(core_.peers.up_members())) {
+      if (revision() >= wanted || asked == 3) break;
+      if (n == core_.self || n == sender) continue;
+      ++asked;
+      (void)co_await fetch_from(n, std::min(deadline, core_.rt.now() + 2s));
+    }
   }
+  if (revision() < wanted && state_->find(sender)) co_return fail(errc::stale_layout, "the sender judges by a layout that it does not hand out");
+  co_return result<void>();
+}
+
+task<result<std::optional<pb::refusal>>> layout_keeper::admit(wire::caller from, pb::context c) {
   if (!known()) co_return fail(errc::unavailable, "this node has no layout yet");
+  if (c.revision() > revision() && from.node != core_.self) CO_TRY_VOID(co_await catch_up(from.node, c.revision(), from.deadline));
   if (!state_->find(from.node)) co_return fail(errc::access_denied, "node " + from.node.short_hex() + " is no member");
   if (c.partition() >= state_->partition_count()) co_return fail(errc::protocol, "there is no such partition");
   std::uint32_t& start = starts_[from.node];

@@ -32,7 +32,9 @@ class layout_keeper {
   task<result<void>> fetch_from(node_id, mono_time deadline);
   void on_change(std::move_only_function<void(const layout::state&)> fn) { listeners_.push_back(std::move(fn)); }
 
-  // Is this sender one that may ask, and does it judge by our layout? Nothing: yes. A sender that knows more is asked first.
+  // Is this sender one that may ask, and does it judge by our layout? Nothing: yes. A sender that knows more is asked first, if it is
+  // a member; who became one by what it knows is known to other members. The cluster key alone makes nobody's layout ours: a home that was
+  // taken out has it too.
   task<result<std::optional<pb::refusal>>> admit(wire::caller, pb::context);
   // The same without waiting, for just before a change is made and just after.
   std::optional<pb::refusal> stale(const pb::context&) const;
@@ -51,6 +53,7 @@ class layout_keeper {
  private:
   task<void> drive();
   task<void> follow(node_id);
+  task<result<void>> catch_up(node_id sender, std::uint64_t revision, mono_time deadline);
   task<result<void>> drive_once();
   bool drives() const;
   std::set<node_id> synced_of_next(layout::partition) const;

@@ -35,21 +35,35 @@ u128 merkle::digest(bytes_view place, bytes_view merged) noexcept {
 }
 
 task<result<void>> merkle::load(layout::partition p) {
-  if (loaded_.contains(p)) co_return result<void>();
   auto guard = co_await loading_.lock(partition_prefix(p));
-  if (loaded_.contains(p)) co_return result<void>();
-  std::vector<u128> leaves(merkle_leaves);
+  if (auto known = loaded_.find(p); known != loaded_.end()) {
+    known->second.used = ++uses_;
+    co_return result<void>();
+  }
+  tree t{.leaves = std::vector<u128>(merkle_leaves), .holds = 0, .used = 0};
   kv::scan_options s{.from = leaf_key(p, 0), .until = after_prefix(partition_prefix(p)), .entries_max = merkle_leaves};
   CO_TRY(auto all, co_await store_.scan(kv::family::merkle, std::move(s)));
   for (const auto& e : all) {
     if (e.key.size() != 4 || e.value.size() != 16 || read_u16(bytes_view(e.key).substr(2)) >= merkle_leaves) continue;
-    leaves[read_u16(bytes_view(e.key).substr(2))] = {read_u64(e.value), read_u64(bytes_view(e.value).substr(8))};
+    t.leaves[read_u16(bytes_view(e.key).substr(2))] = {read_u64(e.value), read_u64(bytes_view(e.value).substr(8))};
   }
-  loaded_.emplace(p, std::move(leaves));
+  make_room();
+  t.used = ++uses_;
+  loaded_.emplace(p, std::move(t));
   co_return result<void>();
 }
 
-std::vector<u128>& merkle::at(layout::partition p) {
+void merkle::make_room() {
+  while (loaded_.size() >= merkle_loaded_max) {
+    auto oldest = loaded_.end();
+    for (auto at = loaded_.begin(); at != loaded_.end(); ++at)
+      if (at->second.holds == 0 && (oldest == loaded_.end() || at->second.used < oldest->second.used)) oldest = at;
+    if (oldest == loaded_.end()) return;
+    loaded_.erase(oldest);
+  }
+}
+
+merkle::tree& merkle::at(layout::partition p) {
   auto found = loaded_.find(p);
   ASSERT(found != loaded_.end());
   return found->second;
@@ -66,7 +80,7 @@ void merkle::write(layout::partition p, std::uint16_t n, const u128& leaf, kv::b
 void merkle::change(layout::partition p, bytes_view place, u128 before, u128 after, kv::batch& b) {
   if (before == after) return;
   const std::uint16_t n = leaf_of(place);
-  u128& leaf = at(p)[n];
+  u128& leaf = at(p).leaves[n];
   leaf ^= before;
   leaf ^= after;
   roots_.erase(p);
@@ -74,7 +88,7 @@ void merkle::change(layout::partition p, bytes_view place, u128 before, u128 aft
 }
 
 void merkle::undo(layout::partition p, bytes_view place, u128 before, u128 after) {
-  u128& leaf = at(p)[leaf_of(place)];
+  u128& leaf = at(p).leaves[leaf_of(place)];
   leaf ^= before;
   leaf ^= after;
   roots_.erase(p);
@@ -82,14 +96,14 @@ void merkle::undo(layout::partition p, bytes_view place, u128 before, u128 after
 
 void merkle::replace(layout::partition p, std::vector<u128> leaves, kv::batch& b) {
   ASSERT(leaves.size() == merkle_leaves);
-  at(p) = std::move(leaves);
+  auto& kept = at(p).leaves = std::move(leaves);
   roots_.erase(p);
-  for (std::size_t n = 0; n < merkle_leaves; ++n) write(p, static_cast<std::uint16_t>(n), at(p)[n], b);
+  for (std::size_t n = 0; n < merkle_leaves; ++n) write(p, static_cast<std::uint16_t>(n), kept[n], b);
 }
 
 std::vector<std::uint64_t> merkle::leaves(layout::partition p, std::size_t i) {
   ASSERT(i < merkle_inner);
-  const auto& all = at(p);
+  const auto& all = at(p).leaves;
   std::vector<std::uint64_t> r;
   for (std::size_t k = 0; k < merkle_leaves / merkle_inner; ++k) {
     const u128& l = all[i * (merkle_leaves / merkle_inner) + k];
@@ -99,16 +113,21 @@ std::vector<std::uint64_t> merkle::leaves(layout::partition p, std::size_t i) {
 }
 
 std::vector<std::uint64_t> merkle::inner(layout::partition p) {
-  const auto& all = at(p);
+  const auto& all = at(p).leaves;
   std::vector<std::uint64_t> r;
   constexpr std::size_t each = merkle_leaves / merkle_inner;
   for (std::size_t i = 0; i < merkle_inner; ++i) r.push_back(fold(all.data() + i * each, each));
   return r;
 }
 
+std::optional<std::uint64_t> merkle::known_root(layout::partition p) const {
+  auto known = roots_.find(p);
+  return known == roots_.end() ? std::nullopt : std::optional(known->second);
+}
+
 std::uint64_t merkle::root(layout::partition p) {
   if (auto known = roots_.find(p); known != roots_.end()) return known->second;
-  const auto& all = at(p);
+  const auto& all = at(p).leaves;
   return roots_[p] = fold(all.data(), all.size());
 }
 

@@ -142,6 +142,7 @@ bytes answer::encode() const {
 result<answer> answer::decode(bytes_view raw) {
   if (raw.empty() || static_cast<std::uint8_t>(raw[0]) > 1) return fail(errc::corrupt, "a damaged answer");
   TRY(held h, read_held(raw.substr(1)));
+  if (h.promised.time > time_max) return fail(errc::corrupt, "an answer with a time that cannot be");  // never below the accepted one
   return answer{raw[0] == '\1', h.promised, h.accepted, h.attempt, bytes(h.value), nullptr, read_recent(h.recent), h.forgot};
 }
 
@@ -500,8 +501,15 @@ action operation::decide_read() {
     const replica_mask same = holders(s.answer.accepted);
     if (s.answer.accepted ? quorum(same) : read_quorum(same)) return end(outcome::kind::done, s.answer.accepted, value_of(s));
   }
-  if (read_quorum(yes_)) {
-    const said& s = newest(yes_);
+  replica_mask from = yes_;
+  if (stuck_) {
+    // What could not be written back (its home's clock is far ahead, and nobody else takes it) stands on no quorum if a read quorum holds other
+    // values: then that one decides. So all are heard first.
+    if (terms_->replicas & ~(yes_ | no_ | silent_)) return {.round = round_};
+    if (const replica_mask others = yes_ & ~holders(stuck_); read_quorum(others)) from = others;
+  }
+  if (read_quorum(from)) {
+    const said& s = newest(from);
     if (left_out(&mutations::no_write_back)) return end(outcome::kind::done, s.answer.accepted, value_of(s));
     const replica_mask have = holders(s.answer.accepted);
     at_ = s.answer.accepted;
@@ -545,7 +553,9 @@ action operation::decide_accepted() {
   }
   if (auto e = end_if_chosen()) return *e;
   if (quorum(terms_->replicas & ~(no_ | silent_))) return {.round = round_};
-  return retry(!quorum(terms_->replicas & ~silent_));
+  const bool by_silence = !quorum(terms_->replicas & ~silent_);
+  if (by_silence && phase_ == phase::writing_back) stuck_ = at_;
+  return retry(by_silence);
 }
 
 }  // namespace grenier::table

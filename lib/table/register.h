@@ -43,6 +43,8 @@ struct mutations {
 // REQUIRES: a time never used before in this run of the node.
 inline ballot make_ballot(hlc_time t, std::uint64_t node, std::uint32_t start_number) noexcept { return {t, node, start_number << 1}; }
 inline ballot next(ballot b) noexcept { return b.start |= 1, b; }
+// Beyond any clock (the year 6429). An answer that holds such a time is damage or a lie: nothing could be written above it.
+inline constexpr hlc_time time_max{std::uint64_t{1} << 63};
 
 // ---------------------------------------------------------------------------------------------- replica
 
@@ -251,6 +253,7 @@ class operation {
   std::vector<trace> traces_;
   ballot seen_;                   // the highest in any answer
   ballot first_;                  // the lowest at which an accept of ours was sent
+  ballot stuck_;                  // a read's write-back of this one could not be delivered
 
   // This round.
   std::uint32_t round_ = 0;

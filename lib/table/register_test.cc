@@ -564,3 +564,57 @@ TEST_CASE("a layout that changes half-way: the operation goes on under the new t
   s.reach({2, 3});
   CHECK(s.what() == kind::unknown);  // 0 took it, and 1 may have: that was a quorum of the old ones
 }
+
+TEST_CASE("what one replica holds and nobody takes back does not stand in the way of what the others agree on") {
+  // Its time is far ahead: the write-back is refused as if it had never arrived.
+  stage s;
+  s.hold(0, 100'000, 1, "x");
+  s.hold(1, 50, 2, "y"), s.hold(2, 50, 2, "y");
+  s.read();
+  s.reach({0, 1});
+  REQUIRE(s.sent.back().request == request::accept);
+  s.silent({1, 2}, delivery::none);
+  REQUIRE(s.last.what == action::kind::pause);
+  s.note(s.op->resume());
+  s.reach({0, 1});
+  CHECK(s.last.what == action::kind::wait);  // the third may agree with the second
+  s.reach({2});
+  REQUIRE(s.op->ended());
+  CHECK(s.what() == kind::done);
+  CHECK(s.got() == "y");
+}
+
+TEST_CASE("and where the others differ, the newest of theirs is written back") {
+  stage s;
+  s.hold(0, 100'000, 1, "x");
+  s.hold(1, 50, 2, "y"), s.hold(2, 40, 3, "z");
+  s.read();
+  s.reach({0, 1});
+  s.silent({1, 2}, delivery::none);
+  s.note(s.op->resume());
+  s.reach({0, 1, 2});
+  REQUIRE(s.sent.back().request == request::accept);
+  s.reach({2});
+  REQUIRE(s.op->ended());
+  CHECK(s.got() == "y");
+  // The others silent: what they hold is not known, and nothing is shown.
+  stage t;
+  t.hold(0, 100'000, 1, "x");
+  t.hold(1, 50, 2, "y");
+  t.read();
+  t.reach({0, 1});
+  t.silent({1, 2}, delivery::none);
+  t.note(t.op->resume());
+  t.reach({0, 1});
+  t.silent({2});
+  REQUIRE(t.sent.back().request == request::accept);
+  t.silent({1, 2}, delivery::none);
+  CHECK(t.what() == kind::unavailable);
+}
+
+TEST_CASE("an answer with a time that no clock can have is not read") {
+  for (std::uint64_t time : {std::uint64_t{1} << 63, ~std::uint64_t{0}}) {
+    answer a{.yes = false, .promised = {{time}, 1, 0}, .accepted = {}, .attempt = {}, .value = {}, .body = nullptr, .recent = {}, .forgot = {}};
+    CHECK(answer::decode(a.encode()).has_value() == (time <= time_max.value));
+  }
+}

@@ -39,7 +39,7 @@ std::uint64_t hash_of(const packet& p) {
 struct register_inspector {
   static std::uint64_t hash(const operation& o) {
     std::uint64_t h = static_cast<std::uint64_t>(o.phase_);
-    mix(h, o.round_), mix(h, o.tries_ * 16 + o.silences_), mix(h, o.seen_), mix(h, o.first_), mix(h, o.at_), mix(h, o.attempt_);
+    mix(h, o.round_), mix(h, o.tries_ * 16 + o.silences_), mix(h, o.seen_), mix(h, o.first_), mix(h, o.stuck_), mix(h, o.at_), mix(h, o.attempt_);
     mix(h, o.sending_.packed), mix(h, o.yes_ << 16 ^ o.no_ << 8 ^ o.silent_);
     std::uint64_t sum = 0;  // in any order
     for (const auto& s : o.said_) {

@@ -7,7 +7,7 @@
 namespace grenier::table {
 namespace {
 
-constexpr std::size_t hints_max = 100000, rows_a_message = 256, bytes_a_message = 1 << 20, leaves_a_question = 512, syncs_at_once = 8;
+constexpr std::size_t hints_max = 100000, undelivered_max = 16, rows_a_message = 256, bytes_a_message = 1 << 20, leaves_a_question = 512, syncs_at_once = 8;
 
 bool has(const layout::replica_set& s, const node_id& n) { return std::find(s.begin(), s.end(), n) != s.end(); }
 
@@ -56,7 +56,8 @@ task<void> repair::hint_loop() {
     for (const auto& n : core_.peers.up_members())
       if (n != core_.self) co_await deliver_to(n);
     // Those of nodes that were taken out are of no use any more.
-    for (const auto& n : layout_.state().removed) {
+    const auto known = layout_.snapshot();
+    for (const auto& n : known->removed) {
       auto old = co_await core_.store.scan(kv::family::hint, {.from = n.str(), .until = after_prefix(n.str())});
       if (!old || old->empty()) continue;
       kv::batch b;
@@ -68,42 +69,54 @@ task<void> repair::hint_loop() {
 }
 
 task<void> repair::deliver_to(node_id n) {
-  for (;;) {
-    auto page = co_await core_.store.scan(kv::family::hint, {.from = n.str(), .until = after_prefix(n.str()), .entries_max = 64});
+  bytes from = n.str();
+  if (auto at = hints_from_.find(n); at != hints_from_.end()) from = hints_from_.extract(at).mapped();
+  for (std::size_t kept = 0;;) {
+    auto page = co_await core_.store.scan(kv::family::hint, {.from = from, .until = after_prefix(n.str()), .entries_max = 64});
     if (!page || page->empty()) co_return;
     kv::batch done;
     std::size_t delivered = 0;
     bool silent = false;
     for (auto& e : *page) {
+      from = e.key + '\0';
       auto l = locate(bytes_view(e.key).substr(node_id::size_bytes));
       if (l) {
-        auto r = co_await deliver(n, std::move(*l));
+        auto r = co_await deliver(n, std::move(*l), &silent);
         if (!r) {
           core_.status.last_error = "a hint for " + n.short_hex() + ": " + r.error().to_string();
-          silent = true;
-          break;
+          if (silent || ++kept == undelivered_max) break;
+          continue;
         }
       }
       done.remove(kv::family::hint, std::move(e.key));
       ++delivered;
     }
     if (delivered && co_await core_.store.commit(std::move(done))) core_.status.hints -= std::min(core_.status.hints, delivered);
-    if (silent) co_return;
+    if (silent || kept == undelivered_max) break;
   }
+  // The next round goes on after those that could not be delivered in this one.
+  hints_from_[n] = std::move(from);
 }
 
 // Names, not values: what is delivered is what a quorum holds now.
-task<result<void>> repair::deliver(node_id to, located l) {
+task<result<void>> repair::deliver(node_id to, located l, bool* silent) {
   const layout::partition p = partition_of(l.key, layout_.state().partition_count());
   if (!has(layout_.state().all_replicas(p), to)) co_return result<void>();
-  if (core_.merges(l.key.table)) co_return co_await send(to, p, {place(p, l.key)});
+  if (core_.merges(l.key.table)) {
+    auto sent = co_await send(to, p, {place(p, l.key)});
+    *silent = !sent;
+    co_return sent;
+  }
   CO_TRY(auto row, co_await coordinator_.settle(l.key, core_.rt.now() + 20s));
   if (!row.written) co_return result<void>();
   pb::accept_request q;
   *q.mutable_judged() = layout_.context(p);
   *q.add_rows() = std::move(row.accept);
-  CO_TRY(auto a, co_await core::call<pb::register_answers>(core_, to, wire::method::table_accept, q.SerializeAsString(), background(core_, 20s)));
-  if (a.has_refused() || a.rows_size() != 1 || a.rows(0).error()) co_return fail(errc::unavailable, "refused");
+  auto a = co_await core::call<pb::register_answers>(core_, to, wire::method::table_accept, q.SerializeAsString(), background(core_, 20s));
+  *silent = !a || a->has_refused();
+  if (!a) co_return fail(a.error());
+  if (a->has_refused() || a->rows_size() != 1) co_return fail(errc::unavailable, "refused");
+  if (a->rows(0).error()) co_return fail(static_cast<errc>(a->rows(0).error()), a->rows(0).detail());
   ++core_.status.rows_sent;
   co_return result<void>();
 }
@@ -269,7 +282,7 @@ task<result<void>> repair::pull(node_id peer, layout::partition p, std::vector<b
     while (q.places_size() > 0) {
       CO_TRY(auto a, co_await ask(peer, q));
       const int told = a.rows_size();
-      CO_TRY_VOID(co_await replica_.take(p, std::move(a)));
+      CO_TRY_VOID(co_await replica_.take(p, peer, std::move(a)));
       // Large rows come in several answers; those that are gone meanwhile are passed over.
       if (told == 0 || told >= q.places_size()) break;
       q.mutable_places()->DeleteSubrange(0, told);
@@ -286,7 +299,7 @@ task<result<void>> repair::pull_all(node_id peer, layout::partition p) {
     CO_TRY(auto a, co_await ask(peer, std::move(q)));
     bytes next = a.next();
     if (!next.empty() && next <= from) co_return fail(errc::protocol, "a page that goes nowhere");
-    CO_TRY_VOID(co_await replica_.take(p, std::move(a)));
+    CO_TRY_VOID(co_await replica_.take(p, peer, std::move(a)));
     if (next.empty()) co_return result<void>();
     from = std::move(next);
   }
@@ -308,8 +321,13 @@ task<result<void>> repair::send(node_id peer, layout::partition p, std::vector<b
     core_.status.bytes_sent += size;
     CO_TRY(auto a, co_await core::call<pb::register_answers>(core_, peer, wire::method::table_accept, q.SerializeAsString(), background(core_, 120s)));
     if (a.has_refused()) co_return fail(errc::stale_layout, "the layout went on");
-    for (const auto& r : a.rows())
-      if (r.error()) co_return fail(static_cast<errc>(r.error()), r.detail());
+    for (const auto& r : a.rows()) {
+      if (!r.error()) continue;
+      // One row that cannot be taken does not keep the others away; what its disk cannot take now will come again.
+      error why(static_cast<errc>(r.error()), r.detail());
+      if (why != errc::clock_skew && why != errc::corrupt) co_return fail(std::move(why));
+      replica_.passed_over(peer, why);
+    }
   }
   co_return result<void>();
 }

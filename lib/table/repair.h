@@ -25,7 +25,8 @@ class repair {
   task<void> record(bytes key);
   task<void> hint_loop();
   task<void> deliver_to(node_id);
-  task<result<void>> deliver(node_id, located);
+  // `silent`: nothing can be delivered to that node now.
+  task<result<void>> deliver(node_id, located, bool* silent);
 
   task<void> merkle_loop();
   task<result<void>> exchange(node_id peer);
@@ -52,6 +53,7 @@ class repair {
   wait_list hurry_, to_sync_;
   bool asked_ = false;
   std::map<layout::partition, int> suspicious_;
+  std::map<node_id, bytes> hints_from_;
 };
 
 }  // namespace grenier::table

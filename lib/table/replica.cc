@@ -31,6 +31,7 @@ struct replica::change_set {
   std::vector<key_lock::guard> guards;
   kv::batch batch;
   kv::batch hooked;   // what the hooks add
+  merkle::hold digests;     // of the partition, in memory
   replica* busy = nullptr;  // counted among those that change the partition
 
   change_set() = default;
@@ -90,6 +91,7 @@ task<result<void>> replica::lock(change_set& c, mono_time deadline) {
     c.guards.push_back(std::move(g));
   }
   CO_TRY_VOID(co_await merkle_.load(c.p));
+  c.digests = merkle::hold(merkle_, c.p);
   while (closed_.contains(c.p))
     if (!co_await opened_.wait(deadline)) co_return fail(errc::timed_out, "waiting for a partition");
   ++busy_[c.p];
@@ -249,6 +251,7 @@ task<result<pb::register_answers>> replica::accept(wire::caller from, pb::accept
     co_return a;
   }
   a.set_counts(counts);
+  a.set_wall_ms(core_.rt.wall_ms());
   co_return a;
 }
 
@@ -276,6 +279,7 @@ task<result<pb::register_answers>> replica::prepare(wire::caller from, pb::prepa
   }
   if (auto ok = not_too_far(at, now); !ok) {
     put_error(out, ok.error());
+    a.set_wall_ms(core_.rt.wall_ms());
     co_return a;
   }
   reply r = table::prepare(now, at);
@@ -288,6 +292,7 @@ task<result<pb::register_answers>> replica::prepare(wire::caller from, pb::prepa
     co_return a;
   }
   a.set_counts(counts);
+  a.set_wall_ms(core_.rt.wall_ms());
   co_return a;
 }
 
@@ -333,6 +338,7 @@ task<result<pb::register_answers>> replica::read(wire::caller from, pb::read_req
     co_return a;
   }
   a.set_counts(counts);
+  a.set_wall_ms(core_.rt.wall_ms());
   co_return a;
 }
 
@@ -434,7 +440,12 @@ task<result<std::vector<bytes>>> replica::keys_here(table_id t, layout::partitio
   co_return keys;
 }
 
-task<result<void>> replica::take(layout::partition p, pb::pull_answer from) {
+void replica::passed_over(node_id peer, const error& why) {
+  ++core_.status.rows_passed_over;
+  core_.status.last_error = "a row of or for " + peer.short_hex() + ": " + why.to_string();
+}
+
+task<result<void>> replica::take(layout::partition p, node_id from_whom, pb::pull_answer from) {
   const bytes prefix = partition_prefix(p);
   change_set c;
   std::vector<pb::pulled_row*> rows;
@@ -450,6 +461,7 @@ task<result<void>> replica::take(layout::partition p, pb::pull_answer from) {
   if (rows.empty()) co_return result<void>();
   c.p = p;
   CO_TRY_VOID(co_await lock(c, core_.rt.now() + 30s));
+  // A newcomer takes what a quorum may have agreed on, whatever its own clock says: it would answer for rows that it passed over.
   const bool newcomer = (layout_.counts(p) & (layout_.state().next ? 2 : 1)) == 0;
   for (std::size_t n = 0; n < rows.size(); ++n) {
     auto& i = c.items[n];
@@ -462,7 +474,14 @@ task<result<void>> replica::take(layout::partition p, pb::pull_answer from) {
     if (!i.raw.empty()) {
       CO_TRY(before, cell::decode(i.raw));
     }
-    CO_TRY_VOID(not_too_far(std::max(theirs.promised, theirs.accepted), before));
+    if (theirs.promised.time > time_max) co_return fail(errc::protocol, "a row with a time that cannot be");
+    if (!newcomer) {
+      if (core_.clock.too_far_ahead(theirs.promised.time)) theirs.promised = theirs.accepted;  // a promise need not come along
+      if (auto ok = not_too_far(theirs.accepted, before); !ok) {
+        passed_over(from_whom, ok.error());
+        continue;
+      }
+    }
     CO_TRY(auto u, unpack(theirs.accepted_value));
     if (u.has_body != rows[n]->has_with()) co_return fail(errc::protocol, "a body is missing, or there is one too many");
     cell now = before;

@@ -37,8 +37,9 @@ class replica {
   using answerer = std::move_only_function<task<result<bytes>>(layout::partition, bytes)>;
   void answer_query(std::uint16_t question, answerer a) { questions_[question] = std::move(a); }
 
-  // For repair. Rows of another replica, through the gate; promises come along.
-  task<result<void>> take(layout::partition, pb::pull_answer);
+  // For repair. Rows of another replica, through the gate; promises come along. One whose time is too far ahead is passed over, except by a newcomer.
+  task<result<void>> take(layout::partition, node_id from_whom, pb::pull_answer);
+  void passed_over(node_id peer, const error& why);
   // What is held of a row, as an accept to somebody else; nothing when nothing is.
   task<result<std::optional<pb::accept_row>>> accept_of(bytes place);
   task<result<bool>> empty(layout::partition);

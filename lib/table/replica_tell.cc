@@ -57,6 +57,7 @@ struct page_scan {
 }  // namespace
 
 task<result<std::uint64_t>> replica::root(layout::partition p) {
+  if (auto known = merkle_.known_root(p)) co_return *known;
   CO_TRY_VOID(co_await merkle_.load(p));
   co_return merkle_.root(p);
 }
@@ -93,6 +94,7 @@ task<result<pb::merkle_answer>> replica::rows_of(layout::partition p, std::set<s
 // Digests that a commit which failed left wrong on disk: summed up again from the rows, while the partition's writers wait.
 task<result<void>> replica::count_anew(layout::partition p) {
   CO_TRY_VOID(co_await merkle_.load(p));
+  merkle::hold held(merkle_, p);
   if (closed_.contains(p)) co_return result<void>();
   struct opening {
     replica& r;
@@ -198,7 +200,9 @@ task<result<pb::pull_answer>> replica::pull(wire::caller from, pb::pull_request 
     if (q.places_size() > 1000) co_return fail(errc::protocol, "too many rows asked for");
     for (const auto& k : q.places()) {
       if (!k.starts_with(prefix)) co_return fail(errc::protocol, "a row of another partition");
+      if (page->size > page_bytes) break;  // asked for again
       CO_TRY(auto v, co_await core_.store.get(kv::family::row, k));
+      page->size += k.size() + (v ? v->size() : 0);
       page->rows.push_back({k, v ? std::move(*v) : bytes()});
     }
   }

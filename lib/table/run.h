@@ -27,6 +27,7 @@ struct coordinator::run {
   replica_mask sent = 0, yes = 0, waiting_for = 0, failed_mask = 0;
   std::map<ballot, attempt_id> attempts;
   std::map<attempt_id, shared_bytes> bodies;
+  std::map<attempt_id, std::vector<std::size_t>> shown_by;  // which replicas held it, in the order of their answers
   error last;
   unsigned rebases = 0;
   std::uint64_t liveness = 0;

@@ -122,6 +122,7 @@ struct table_rules {
 struct repair_status {
   std::size_t hints = 0;
   std::uint64_t rows_received = 0, rows_sent = 0, merkle_rounds = 0, bytes_sent = 0;
+  std::uint64_t rows_passed_over = 0;     // that one of two homes could not take, for their time
   std::size_t partitions_to_sync = 0;  // of a newcomer or of a layout change
   std::string last_error;
 };

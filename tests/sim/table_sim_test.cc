@@ -3,7 +3,9 @@
 #include <doctest/doctest.h>
 
 #include "sim/homes.h"
-#include "table/register.h"
+#include "table/core.h"
+#include "table/keys.h"
+#include "table/merkle.h"
 
 using namespace grenier;
 using namespace grenier::sim;
@@ -490,4 +492,249 @@ TEST_CASE("without the fence a request judged by an old row gets through: the te
   auto r = *h.w.await(h.w.at(2), h[2].tables.write({{homes::key("judged"), {true, "x", nullptr}}}, std::move(o)));
   REQUIRE(r);
   CHECK((*r)[0]);
+}
+
+// ------------------------------------------------------------------------------------------------- what harms nobody
+
+namespace {
+auto& on_disk(homes& h, std::size_t i, kv::family f) { return const_cast<std::map<bytes, bytes>&>(h.w.at(i).kv_disk.content(f)); }
+
+bytes place_of(homes& h, const bytes& k, const bytes& bucket = "photos") { return place(h[0].tables.partition_of(bucket), homes::key(k, bucket)); }
+
+// A write that reached this home alone, by a sender whose clock was as far ahead as its own.
+void take_alone(homes& h, std::size_t i, const bytes& k, const bytes& v, milliseconds ahead) {
+  pb::accept_request q;
+  q.mutable_judged()->set_revision(h[i].tables.layout().revision);
+  q.mutable_judged()->set_start(h.starts[i]);
+  q.mutable_judged()->set_partition(h[i].tables.partition_of("photos"));
+  auto& r = *q.add_rows();
+  r.mutable_key()->set_table(static_cast<std::uint32_t>(table_id::object));
+  r.mutable_key()->set_partition_key("photos");
+  r.mutable_key()->set_sort_key(k);
+  const std::uint64_t ms = h.w.wall_ms() + static_cast<std::uint64_t>(ahead.count());
+  r.set_ballot(make_ballot(hlc_time::from_ms(ms), 7, 1).encode());
+  r.set_attempt(h.w.at(i).rt().random().make_id<attempt_id>().str());
+  r.set_value(pack({true, v, nullptr}));
+  h.w.at(i).clock().skew = ahead;
+  auto a = h.w.await(h.w.at(i), h[i].wire.call(home_id(i), wire::method::table_accept, {q.SerializeAsString(), nullptr}, {.deadline = h.w.now() + 5s}));
+  h.w.at(i).clock().skew = 0ms;
+  homes::REQUIRE_OK(a);
+  pb::register_answers said;
+  REQUIRE(said.ParseFromString((*a)->head));
+  REQUIRE(said.rows_size() == 1);
+  REQUIRE(said.rows(0).error() == 0);
+}
+constexpr milliseconds two_hours = 2h;
+}  // namespace
+
+TEST_CASE("a home that answers with times that cannot be ends nobody") {
+  homes h(20);
+  h.grow(3);
+  for (const char* k : {"a", "b"}) {
+    cell lie;
+    lie.promised = {{~std::uint64_t{0}}, 1, 0};
+    on_disk(h, 2, kv::family::row)[place_of(h, k)] = lie.encode();
+  }
+  REQUIRE(h.swap(0, "a", std::nullopt, "1"));
+  REQUIRE(h.write(1, "b", "2"));
+  REQUIRE(h.swap(1, "b", "2", "3"));
+  CHECK(h.read(2, "a")->value.row == "1");
+  CHECK(h.read(2, "b")->value.row == "3");
+}
+
+TEST_CASE("who is no member hands out no layout") {
+  homes h(21);
+  h.grow(3);
+  REQUIRE(h.write(0, "a", "1"));
+  auto members = h[0].tables.layout().current.members;
+  members.push_back(home_member(3));
+  auto forged = layout::start_change(h[0].tables.layout(), members);
+  REQUIRE(forged);
+  forged->revision = 1000;
+  h.add();
+  h.power_on(3);
+  homes::REQUIRE_OK(h.w.await(h.w.at(3), h[3].begin(std::nullopt, *forged)));
+  h.w.run_for(5s);
+  CHECK(!h.read(3, "a", false, 3s));
+  CHECK(!h.write(3, "a", "2", nullptr, 3s));
+  h.w.run_for(30s);
+  for (std::size_t i = 0; i < 3; ++i) CHECK(h[i].tables.layout().revision < 1000);
+  CHECK(h.read(1, "a")->value.row == "1");
+}
+
+TEST_CASE("a copy becomes as new as what its replicas took, though the writer is gone and the quorum was away") {
+  for (bool away : {false, true}) {
+    homes h(22);
+    h.grow(3);
+    const row_key bucket{table_id::bucket, "b1", {}};
+    REQUIRE(*h.w.await(h.w.at(0), h[0].tables.write({{bucket, {true, "open", nullptr}}}, h.soon())));
+    h.w.run_for(500ms);
+    // The second write is taken by all, and its writer dies before it hears so: within the three seconds of waiting for the first.
+    struct local {
+      static task<void> close(homes& all, row_key k) {
+        (void)co_await all[0].tables.write({{k, {true, "closed", nullptr}}}, all.soon());
+      }
+    };
+    h.w.at(0).root().spawn("close", local::close(h, bucket));
+    h.w.run_for(40ms);
+    h.crash(0);
+    if (away) {
+      h.w.partition({1});
+      h.w.run_for(25s);
+      h.w.heal();
+    }
+    h.w.run_for(25s);
+    for (std::size_t i : {1, 2}) {
+      auto c = *h.w.await(h.w.at(i), h[i].tables.find_copy(table_id::bucket, "b1", h.w.now() + 5s));
+      REQUIRE(c);
+      CHECK(c->value.row == "closed");
+    }
+  }
+}
+
+TEST_CASE("a home whose clock is hours ahead keeps nothing that others refuse, and writes again once it is set") {
+  homes h(23);
+  h.grow(3);
+  REQUIRE(h.write(1, "a", "1"));
+  h.crash(0);
+  h.w.at(0).clock().skew = two_hours;
+  h.again(0);
+  h.w.run_for(5s);
+  // That others take merge rows, and what is only written back, says nothing of its clock.
+  REQUIRE(*h.w.await(h.w.at(0), h[0].tables.merge({{{table_id::reference, "photos", "x"}, {true, "1", nullptr}}}, h.soon())));
+  const bytes before = h.held(0, "a");
+  auto r = h.write(0, "a", "2", nullptr, 5s);
+  CHECK(r.failed_with(errc::clock_skew));
+  CHECK(h.held(0, "a") == before);
+  CHECK(!h.holds(0, "b"));
+  CHECK(!h.swap(0, "a", "1", "3"));
+  CHECK(h.held(0, "a") == before);
+  CHECK(h.read(1, "a")->value.row == "1");
+  h.w.at(0).clock().skew = 0ms;
+  r = h.write(0, "a", "4", nullptr, 5s);
+  REQUIRE(r);
+  CHECK(r->time.ms() < h.w.wall_ms() + 60'000);
+  CHECK(h.swap(0, "a", "4", "5"));
+  CHECK(h.read(2, "a")->value.row == "5");
+}
+
+TEST_CASE("a row that one home holds, from hours ahead, is readable from everywhere") {
+  homes h(24);
+  h.grow(3);
+  take_alone(h, 0, "a", "ahead", two_hours);
+  REQUIRE(h.write(1, "a", "1"));
+  for (std::size_t i = 0; i < 3; ++i) {
+    auto r = h.read(i, "a");
+    REQUIRE(r);
+    CHECK(r->value.row == "1");
+  }
+  CHECK(h.swap(1, "a", "1", "2"));
+  CHECK(h.read(0, "a")->value.row == "2");
+}
+
+TEST_CASE("a row from hours ahead is passed over by anti-entropy, which goes on; a newcomer takes it") {
+  homes h(25);
+  h.grow(3);
+  // More than a message holds, and a partition after that one.
+  bytes later;
+  for (int i = 0; later.empty(); ++i)
+    if (bytes b = "bucket-" + std::to_string(i); h[0].tables.partition_of(b) > h[0].tables.partition_of("photos")) later = b;
+  h.crash(2);
+  h.w.run_for(5s);
+  std::vector<write_item> rows;
+  for (int i = 0; i < 300; ++i) rows.push_back({homes::key("k" + std::to_string(i)), {true, "v", nullptr}});
+  REQUIRE(h.write_rows(0, rows));
+  REQUIRE(h.write_rows(0, {{homes::key("k", later), {true, "v", nullptr}}}));
+  take_alone(h, 0, "a", "ahead", two_hours);
+  h.w.run_for(1s);
+  for (std::size_t i = 0; i < 2; ++i) {
+    h.crash(i);
+    on_disk(h, i, kv::family::hint).clear();
+  }
+  h.again(0);
+  h.again(2);
+  CHECK(h.w.run_until([&] { return h.holds(2, "k299") && !h.held(2, "k", later).empty(); }, 120s));
+  CHECK(!h.holds(2, "a"));
+  CHECK(h[0].tables.status().rows_passed_over + h[2].tables.status().rows_passed_over > 0);
+
+  homes two(26);
+  two.grow(2);
+  take_alone(two, 0, "a", "ahead", two_hours);
+  take_alone(two, 1, "a", "ahead", two_hours);
+  two.join();
+  CHECK(two.settled(3, 120s));
+}
+
+TEST_CASE("a body is asked of those that answered, not of the one that is silent") {
+  homes h(27);
+  h.grow(4);
+  bytes bucket;
+  std::vector<node_id> replicas;
+  for (int i = 0; bucket.empty(); ++i) {
+    bytes b = "bucket-" + std::to_string(i);
+    replicas = h[0].tables.layout().current.replicas(h[0].tables.partition_of(b));
+    if (std::find(replicas.begin(), replicas.end(), home_id(3)) == replicas.end()) bucket = b;
+  }
+  const node_id nearest = replicas[0];
+  const std::size_t n = nearest == home_id(0) ? 0 : nearest == home_id(1) ? 1 : 2;
+  h.w.line(3, n).delay = h.w.line(n, 3).delay = 2ms;
+  REQUIRE(h.write_rows(3, {{homes::key("a", bucket), {true, "1", share("the body")}}}));
+  h.w.run_for(20s);
+  h.hub.drop = [nearest](node_id, node_id to, wire::method m) { return to == nearest && m == wire::method::table_read; };
+  const mono_time start = h.w.now();
+  auto o = h.soon();
+  o.with_body = true;
+  auto r = *h.w.await(h.w.at(3), h[3].tables.read(homes::key("a", bucket), std::move(o)));
+  REQUIRE(r);
+  REQUIRE(r->value.body);
+  CHECK(*r->value.body == "the body");
+  CHECK(h.w.now() - start < 1s);
+}
+
+TEST_CASE("a hint that cannot be delivered does not hold up those after it") {
+  homes h(28);
+  h.grow(3);
+  h.hub.drop = [](node_id, node_id, wire::method m) { return m == wire::method::table_merkle; };
+  h.crash(2);
+  h.w.run_for(5s);
+  for (int i = 0; i < 100; ++i) REQUIRE(h.write(0, "k" + std::to_string(i), "v"));
+  h.w.run_for(1s);
+  // Rows that cannot be read, at both that are left.
+  for (int n = 0; n < 20; ++n)
+    for (std::size_t i = 0; i < 2; ++i) {
+      const bytes bad = place_of(h, "bad" + std::to_string(n));
+      on_disk(h, i, kv::family::row)[bad] = "not a row";
+      on_disk(h, i, kv::family::hint)[home_id(2).str() + bad] = {};
+    }
+  h.again(2);
+  CHECK(h.w.run_until([&] {
+    for (int i = 0; i < 100; ++i)
+      if (!h.holds(2, "k" + std::to_string(i))) return false;
+    return true;
+  }, 120s));
+}
+
+TEST_CASE("digests in memory are bounded, those in use stay, and none is forgotten") {
+  homes h(29);
+  auto& m = h.add();
+  m.start([](machine&) { return std::make_shared<int>(0); });
+  auto store = m.open_kv();
+  merkle tree(m.rt(), *store);
+  kv::batch b;
+  REQUIRE(*h.w.await(m, tree.load(7)));
+  auto held = std::make_unique<merkle::hold>(tree, 7);
+  tree.change(7, "row", {}, {1, 2}, b);
+  const auto root = tree.root(7);
+  for (layout::partition p = 1000; p < 1600; ++p) REQUIRE(*h.w.await(m, tree.load(p)));
+  CHECK(tree.partitions_in_memory() <= merkle_loaded_max);
+  CHECK(tree.root(7) == root);
+  REQUIRE(*h.w.await(m, store->commit(std::move(b))));
+  held.reset();
+  for (layout::partition p = 1000; p < 1600; ++p) REQUIRE(*h.w.await(m, tree.load(p)));
+  CHECK(tree.known_root(7) == root);
+  REQUIRE(*h.w.await(m, tree.load(7)));
+  kv::batch none;
+  tree.change(7, "row", {1, 2}, {1, 2}, none);
+  CHECK(tree.leaves(7, merkle::leaf_of("row") / (merkle_leaves / merkle_inner))[merkle::leaf_of("row") % (merkle_leaves / merkle_inner)] == 3);
+  store.reset();
 }
