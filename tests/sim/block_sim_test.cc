@@ -325,7 +325,10 @@ TEST_CASE("a damaged file is never served: the reader gets another copy, and the
   auto h = crypto::hash_block(*b);
   CHECK(c.put(0, b));
   c.until([&] { return c.copies(h) == 3; });
+  c.crash(2);  // what it has just received it would answer from memory
   (*c.file(2, h))[1000] ^= 1;
+  c.boot(2);
+  c.w.run_for(100ms);
   CHECK(**c.get(2, h) == *b);
   CHECK(c.of(2).stats().corrupt_found == 1);
   CHECK(c.until([&] { return c.file(2, h) && *c.file(2, h) == *b; }));
