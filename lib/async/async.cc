@@ -274,17 +274,27 @@ result<void> hybrid_clock::observe(hlc_time other) {
 // ------------------------------------------------------------------------------------------------- real forms
 
 struct real_clock::impl : std::enable_shared_from_this<real_clock::impl> {
-  explicit impl(asio::io_context& io) : timer(io) {}
-  asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>, io_executor> timer;
+  explicit impl(asio::io_context& io) : timer(std::in_place, io) {}
+  // Ends the timers of an io_context that goes before its clocks, as it does in a crash.
+  struct end final : asio::execution_context::service {
+    static inline asio::execution_context::id id;
+    explicit end(asio::execution_context& c) : service(c) {}
+    void shutdown() override {
+      for (auto& weak : all)
+        if (auto i = weak.lock()) i->timer.reset();
+    }
+    std::vector<std::weak_ptr<impl>> all;
+  };
+  std::optional<asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>, io_executor>> timer;
   std::map<timer_id, std::move_only_function<void()>> queue;
   std::uint64_t next = 0;
   mono_time armed = never;
 
   void arm() {
-    if (queue.empty() || queue.begin()->first.at >= armed) return;
+    if (!timer || queue.empty() || queue.begin()->first.at >= armed) return;
     armed = queue.begin()->first.at;
-    timer.expires_at(std::chrono::steady_clock::time_point(std::chrono::duration_cast<std::chrono::steady_clock::duration>(armed.time_since_epoch())));
-    timer.async_wait([weak = weak_from_this()](boost::system::error_code ec) {
+    timer->expires_at(std::chrono::steady_clock::time_point(std::chrono::duration_cast<std::chrono::steady_clock::duration>(armed.time_since_epoch())));
+    timer->async_wait([weak = weak_from_this()](boost::system::error_code ec) {
       auto self = weak.lock();
       if (ec || !self) return;
       self->armed = never;
@@ -301,7 +311,7 @@ struct real_clock::impl : std::enable_shared_from_this<real_clock::impl> {
   }
 };
 
-real_clock::real_clock(asio::io_context& io) : impl_(std::make_shared<impl>(io)) {}
+real_clock::real_clock(asio::io_context& io) : impl_(std::make_shared<impl>(io)) { asio::use_service<impl::end>(io).all.push_back(impl_); }
 real_clock::~real_clock() = default;
 mono_time real_clock::now() const { return mono_time(std::chrono::steady_clock::now().time_since_epoch()); }
 std::uint64_t real_clock::wall_ms() const {
