@@ -70,9 +70,10 @@ double manager::impl::rate_to(node_id n) const {
   for (const auto& m : table.layout().newest().members)
     if (auto card = directory.find(m.node))
       if (auto l = card->links.find(n); l != card->links.end()) seen = std::max(seen, l->second.send_rate);
-  if (seen > 0) rate = seen;
   double best = way_out();
-  return best > 0 ? std::min(best, rate) : rate;
+  // A line that nobody has measured is taken for as good as the best one: so it is measured.
+  if (seen <= 0) return best > 0 ? best : rate;
+  return best > 0 ? std::min(best, seen) : seen;
 }
 
 std::vector<candidate> manager::impl::candidates_for(const block_hash& h, std::size_t size_bytes, layout::partition p) {
