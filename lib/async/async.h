@@ -1,4 +1,4 @@
-// async/async.h: the seams. Clock, randomness, threads, network and disk are interfaces here, each with a real form
+// async/async.h: the seams. Clock, randomness, threads, network, disk and other programs are interfaces here, each with a real form
 // (below) and a simulated one (tests/sim); tasks, groups, waiting and bounding are built on them.
 //
 //   Runs on   one home thread per runtime: everything here is called there and resumes there, except the work given to
@@ -124,6 +124,32 @@ class network {
   // Also "unix:/path", for this user only. already_exists when the port is taken (detail names it); invalid_argument when
   // it is no address.
   virtual result<std::unique_ptr<stream_listener>> listen(std::string address) = 0;
+};
+
+// A program that runs beside this one, spoken to over one stream that is both its standard input and its standard output.
+class child_process {
+ public:
+  struct ending {
+    int code = 0, signal = 0;  // one of them, unless it ended well
+    nanoseconds cpu{};
+    std::uint64_t peak_rss_bytes = 0;
+  };
+  virtual ~child_process() = default;  // kills it
+  virtual byte_stream& stream() = 0;
+  virtual void kill() = 0;
+  // How it ended; nothing when the deadline passed first.
+  virtual task<std::optional<ending>> wait(mono_time deadline) = 0;
+  virtual nanoseconds cpu_used() const = 0;
+  // Once it has used so much more CPU (and up to a second on top) it is killed by SIGXCPU.
+  virtual void limit_cpu(seconds more) = 0;
+};
+
+class process_host {
+ public:
+  virtual ~process_host() = default;
+  // Without this process's files and environment, and with /dev/null for its standard error. It has to end by itself when its
+  // input does. unavailable: it cannot be started, and why.
+  virtual result<std::unique_ptr<child_process>> spawn(const std::string& program, std::vector<std::string> arguments) = 0;
 };
 
 // One local drive: whole files under one directory. Paths are relative, '/'-separated, without "..".
@@ -529,6 +555,15 @@ class posix_disk final : public disk {
   std::string root_;
   std::uint64_t next_temp_ = 0;
   std::set<std::string> synced_;  // directories of which this process knows that they survive a power cut
+};
+
+class posix_processes final : public process_host {
+ public:
+  explicit posix_processes(runtime& rt) : rt_(rt) {}
+  result<std::unique_ptr<child_process>> spawn(const std::string& program, std::vector<std::string> arguments) override;
+
+ private:
+  runtime& rt_;
 };
 
 class tcp_network final : public network {  // TCP_NODELAY, keep-alive, SO_REUSEADDR

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "async/async.h"
+#include "async/local_stream.h"
 
 namespace grenier {
 
@@ -151,6 +152,14 @@ class tcp_listener final : public stream_listener {
 };
 
 }  // namespace
+
+std::unique_ptr<byte_stream> adopt_local_stream(runtime& rt, int socket, std::string peer) {
+  asio::basic_stream_socket<unix_protocol, io_executor> s(rt.executor());
+  boost::system::error_code ec;
+  s.assign(unix_protocol(), socket, ec);
+  ASSERT(!ec);
+  return std::make_unique<socket_stream<unix_protocol>>(std::move(s), std::move(peer));
+}
 
 task<result<std::unique_ptr<byte_stream>>> tcp_network::connect(std::string address, mono_time deadline) {
   auto split = split_address(address);
