@@ -101,6 +101,7 @@ void manager::impl::spawn_loops() {
   group.spawn("block scrub", scrub_loop());
   group.spawn("block sweep", sweep());
   group.spawn("block space", space_loop());
+  group.spawn("block peers", peers_loop());
 }
 
 manager::manager(runtime& rt, kv::store& kv, wire::endpoint& e, cluster::directory& dir, table::replicated& t, node_id self,

@@ -140,6 +140,7 @@ struct manager::impl {
   task<void> scrub_loop();
   task<void> sweep();
   task<void> space_loop();
+  task<void> peers_loop();
 
   statistics stats() const;
   void spawn_loops();

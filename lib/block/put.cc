@@ -232,6 +232,7 @@ task<manager::impl::sent> manager::impl::send_bytes(std::shared_ptr<put_state> s
     }
     if (have.answers && have.answers->front().file) {
       a.stored = true;
+      if (to.home && !a.referenced) table.missed_by(to.node, reference_key(s->ref));
       co_return a;
     }
   }
@@ -249,6 +250,7 @@ task<manager::impl::sent> manager::impl::send_bytes(std::shared_ptr<put_state> s
   auto r = co_await call(to.node, wire::method::block_put, {q.SerializeAsString(), s->form.data}, wire::priority::foreground, deadline);
   if (!r) {
     a.why = r.error();
+    if (to.home) table.missed_by(to.node, reference_key(s->ref));
     co_return a;
   }
   pb::ItemAnswer answer;
@@ -282,6 +284,7 @@ task<manager::impl::sent> manager::impl::send_reference(std::shared_ptr<put_stat
   pb::ItemsAnswer all;
   if (!r) {
     a.why = r.error();
+    table.missed_by(to, reference_key(s->ref));
   } else if (!all.ParseFromString(r->head) || all.items_size() != 1) {
     a.why = error(errc::protocol, "an answer that cannot be read");
   } else {
@@ -309,6 +312,8 @@ task<manager::impl::have_answer> manager::impl::ask_have(node_id to, std::vector
                       : co_await call(to, wire::method::block_have, std::move(msg), wire::priority::metadata, deadline);
   if (!r) {
     a.answers = fail(r.error());
+    if (with_reference)
+      for (std::size_t i : a.which) table.missed_by(to, reference_key(refs[i]));
     co_return a;
   }
   pb::ItemsAnswer all;

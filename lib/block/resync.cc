@@ -89,6 +89,7 @@ task<result<bool>> manager::impl::fetch_missing(const todo& t) {
 // The home that the block comes from is sending it to somebody just now, who will pass it on: its uplink belongs to whoever
 // waits for that upload. A line that was never measured may be a slow one.
 bool manager::impl::spare_origin(const todo& t, double rate) const {
+  if (rate <= 0 && is_near(t.origin)) rate = assumed_rate(t.origin);
   if (rate < slow_rate) return t.attempts < patient_attempts;
   return rate < quick_rate && t.attempts < anybody_after;
 }

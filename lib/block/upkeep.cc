@@ -125,6 +125,21 @@ task<void> manager::impl::sweep() {
   }
 }
 
+// Who comes back may have what is missing here, or miss what is a guest here: that is not left to a pause that had grown while it was dark.
+task<void> manager::impl::peers_loop() {
+  for (std::set<node_id> up;;) {
+    std::set<node_id> now;
+    for (const auto& m : table.layout().newest().members)
+      if (directory.up(m.node)) now.insert(m.node);
+    if (!std::includes(up.begin(), up.end(), now.begin(), now.end())) {
+      here.missing.hurry();
+      here.guests.hurry();
+    }
+    up = std::move(now);
+    co_await sleep_for(rt, 2s);
+  }
+}
+
 task<void> manager::impl::space_loop() {
   bool failed = false;
   for (;;) {

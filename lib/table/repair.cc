@@ -18,6 +18,7 @@ wire::call_options background(core& c, nanoseconds d) { return {.priority = wire
 void repair::start() {
   core_.tasks.spawn("repair.hints", hint_loop());
   core_.tasks.spawn("repair.merkle", merkle_loop());
+  core_.tasks.spawn("repair.returned", returned_loop());
   core_.tasks.spawn("repair.sync", sync_loop());
   layout_.on_change([this](const layout::state&) { to_sync_.wake_all(); });
 }
@@ -31,15 +32,19 @@ void repair::now() {
 
 void repair::hint(node_id n, layout::partition p, const row_key& k) {
   if (core_.status.hints >= hints_max) return;
-  core_.tasks.spawn("repair.hint", record(n.str() + place(p, k)));
+  // Each is counted once, also when two requests miss the same row at the same time.
+  bytes key = n.str() + place(p, k);
+  if (recording_.insert(key).second) core_.tasks.spawn("repair.hint", record(std::move(key)));
 }
 
 task<void> repair::record(bytes key) {
   auto known = co_await core_.store.get(kv::family::hint, key);
-  if (!known || *known) co_return;
-  kv::batch b;
-  b.put(kv::family::hint, std::move(key), {});
-  if (co_await core_.store.commit(std::move(b))) ++core_.status.hints;
+  if (known && !*known) {
+    kv::batch b;
+    b.put(kv::family::hint, key, {});
+    if (co_await core_.store.commit(std::move(b))) ++core_.status.hints;
+  }
+  recording_.erase(key);
 }
 
 task<void> repair::hint_loop() {
@@ -158,6 +163,55 @@ task<void> repair::merkle_loop() {
       if (auto r = co_await exchange(n); !r) core_.status.last_error = "comparing with " + n.short_hex() + ": " + r.error().to_string();
     }
     ++core_.status.merkle_rounds;
+  }
+}
+
+task<bool> repair::has_hints_for(node_id n) {
+  auto one = co_await core_.store.scan(kv::family::hint, {.from = n.str(), .until = after_prefix(n.str()), .entries_max = 1});
+  co_return one && !one->empty();
+}
+
+// Whoever was away missed more than hints can name (the gateway that would have written one may hold no such row, or was killed): it is
+// compared with as soon as it is there, not at the next round. One of the two asks, so that nothing crosses the line twice: of two that
+// were there all the time the smaller one; the other, and who was away itself, only when nobody has asked.
+task<void> repair::returned_loop() {
+  const mono_time started = core_.rt.now();
+  const nanoseconds lead = core_.options.hint_interval, follow = 5 * lead;
+  for (;;) {
+    co_await sleep_for(core_.rt, std::min<nanoseconds>(1s, lead));
+    if (!layout_.known()) continue;
+    const mono_time now = core_.rt.now();
+    std::set<node_id> up;
+    for (const auto& n : core_.peers.up_members())
+      if (n != core_.self) up.insert(n);
+    std::erase_if(compared_, [&](const node_id& n) { return !up.contains(n); });
+    std::erase_if(returned_, [&](const auto& r) { return !up.contains(r.first); });
+    const bool was_away = now < started + lead;
+    for (const auto& n : up)
+      if (!compared_.contains(n)) returned_.try_emplace(n, returned{now, now + (core_.self < n && !was_away ? lead : follow)});
+    node_id due;
+    for (const auto& [n, r] : returned_) {
+      if (replica_.compared_by(n) > r.since) {
+        compared_.insert(n);
+      } else if (r.due <= now) {
+        due = n;
+        break;
+      }
+    }
+    std::erase_if(returned_, [&](const auto& r) { return compared_.contains(r.first); });
+    core_.status.homes_to_compare = returned_.size();
+    if (due == node_id()) continue;
+    // What it is told by name already is not offered a second time.
+    auto at = returned_.find(due);
+    if (now < at->second.since + 10min && co_await has_hints_for(due)) {
+      if (at = returned_.find(due); at != returned_.end()) at->second.due = core_.rt.now() + 1s;
+      continue;
+    }
+    auto r = co_await exchange(due);
+    if (r) compared_.insert(due), returned_.erase(due);
+    else if (at = returned_.find(due); at != returned_.end()) at->second.due = core_.rt.now() + lead;
+    if (!r) core_.status.last_error = "comparing with " + due.short_hex() + ": " + r.error().to_string();
+    core_.status.homes_to_compare = returned_.size();
   }
 }
 

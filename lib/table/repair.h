@@ -18,7 +18,7 @@ class repair {
   repair(core& c, layout_keeper& l, replica& r, coordinator& co) : core_(c), layout_(l), replica_(r), coordinator_(co), hurry_(c.rt), to_sync_(c.rt) {}
   void start();
   void now();
-  // This node did not take that row: it is told when it is there again.
+  // That node did not take a row which this one holds: it is told when it is there again.
   void hint(node_id, layout::partition, const row_key&);
 
  private:
@@ -29,6 +29,8 @@ class repair {
   task<result<void>> deliver(node_id, located, bool* silent);
 
   task<void> merkle_loop();
+  task<void> returned_loop();
+  task<bool> has_hints_for(node_id);
   task<result<void>> exchange(node_id peer);
   // The partitions of these on which the peer and this node differ; those that it has not merged itself are in `unsynced`.
   task<result<std::vector<layout::partition>>> differing(node_id peer, std::vector<layout::partition>, std::set<layout::partition>* unsynced);
@@ -54,6 +56,12 @@ class repair {
   bool asked_ = false;
   std::map<layout::partition, int> suspicious_;
   std::map<node_id, bytes> hints_from_;
+  std::set<bytes> recording_;
+  struct returned {
+    mono_time since, due;
+  };
+  std::map<node_id, returned> returned_;  // up again, and not compared since
+  std::set<node_id> compared_;            // up, and compared since they came
 };
 
 }  // namespace grenier::table

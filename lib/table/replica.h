@@ -49,6 +49,11 @@ class replica {
   // Rows of these leaves in [from, until), a page.
   task<result<pb::merkle_answer>> rows_of(layout::partition, std::set<std::uint16_t> leaves, bytes from, bytes until);
   task<result<void>> count_anew(layout::partition);
+  // When that home last compared its rows with these; never: mono_time().
+  mono_time compared_by(const node_id& n) const {
+    auto at = compared_by_.find(n);
+    return at == compared_by_.end() ? mono_time() : at->second;
+  }
 
  private:
   struct change_set;
@@ -84,6 +89,7 @@ class replica {
   std::set<layout::partition> closed_;                      // its digests are being summed up anew
   wait_list opened_;
   std::map<std::uint16_t, answerer> questions_;
+  std::map<node_id, mono_time> compared_by_;                // members only
 };
 
 }  // namespace grenier::table

@@ -140,6 +140,7 @@ task<result<pb::merkle_answer>> replica::compare(wire::caller from, pb::merkle_r
     *a.mutable_refused() = std::move(*refused);
     co_return a;
   }
+  if (layout_.state().find(from.node)) compared_by_[from.node] = core_.rt.now();
   co_await older_finished();
   const std::size_t count = layout_.state().partition_count();
   if (q.partitions_size() == 0 || (q.level() != pb::merkle_request::roots && q.partitions_size() != 1)) co_return fail(errc::protocol, "no partition named");

@@ -81,6 +81,10 @@ bool replicated::is_replica(layout::partition p) const {
   return false;
 }
 task<result<void>> replicated::merge_here(std::vector<write_item> rows, kv::batch extra) { return impl_->here.merge_here(std::move(rows), std::move(extra)); }
+void replicated::missed_by(node_id n, const row_key& k) {
+  const auto p = partition_of(k.partition_key);
+  if (impl_->started && is_replica(p)) impl_->repairing.hint(n, p, k);
+}
 task<result<std::vector<std::pair<bytes, bytes>>>> replicated::scan_here(table_id t, bytes key) { return impl_->here.scan_here(t, std::move(key)); }
 task<result<std::vector<bytes>>> replicated::keys_here(table_id t, layout::partition p, bytes after, std::size_t keys_max) {
   return impl_->here.keys_here(t, p, std::move(after), keys_max);

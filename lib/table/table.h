@@ -124,6 +124,7 @@ struct repair_status {
   std::uint64_t rows_received = 0, rows_sent = 0, merkle_rounds = 0, bytes_sent = 0;
   std::uint64_t rows_passed_over = 0;     // that one of two homes could not take, for their time
   std::size_t partitions_to_sync = 0;  // of a newcomer or of a layout change
+  std::size_t homes_to_compare = 0;    // that came back and may have missed something
   std::string last_error;
 };
 
@@ -174,6 +175,8 @@ class replicated {
   bool is_replica(layout::partition) const;      // in the newest layout
   // Merge rows here, in one synced commit with `extra`; for handlers that get a reference along with its block.
   task<result<void>> merge_here(std::vector<write_item>, kv::batch extra);
+  // A replica did not take a row of this replica's, which went another way than merge(): it is told when it is there. Not a replica: nothing.
+  void missed_by(node_id, const row_key&);
   // Merge rows of one partition key, as they are here. (A block's references.)
   task<result<std::vector<std::pair<bytes, bytes>>>> scan_here(table_id, bytes partition_key);
   // The partition keys after that one which have rows of the table here, in order: a walk over what this node keeps.

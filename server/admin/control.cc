@@ -234,7 +234,9 @@ json control::status() const {
   json nodes = json::array();
   std::set<std::string> zones, zones_up;
   json queues = json::object();
-  for (const char* q : {"resync", "hints", "guests", "garbage", "sync"}) queues[q] = 0;
+  constexpr std::array names = {"resync", "hints", "guests", "garbage", "sync", "compare"};
+  for (const char* q : names) queues[q] = 0;
+  const auto mine = node_.numbers();
   std::map<node_id, std::size_t> partitions;
   std::vector<std::string> damaged;
   std::size_t clocks_off = 0, others_up = 0;
@@ -269,8 +271,10 @@ json control::status() const {
     const bool broken = self ? !node_.rows().stats().damage.empty() : dir.announced_number(m.node, "damaged").value_or(0) != 0;
     if (broken) j["damaged"] = true, damaged.push_back(m.zone);
     others_up += !self && up;
-    for (const char* q : {"resync", "hints", "guests", "garbage", "sync"})
-      if (auto n = dir.announced_number(m.node, std::string("queue/") + q)) queues[q] = queues[q].get<std::uint64_t>() + *n;
+    for (const char* q : names) {
+      const auto name = std::string("queue/") + q;
+      if (auto n = self ? std::optional(mine.at(name)) : dir.announced_number(m.node, name)) queues[q] = queues[q].get<std::uint64_t>() + *n;
+    }
     nodes.push_back(j);
   }
   std::size_t copies = state.current.copies();
@@ -401,6 +405,7 @@ std::string control::metrics() const {
   auto t = node_.tables().status();
   add("grenier_queue_length", "work that waits", number(t.hints), {{"queue", "hints"}});
   add("grenier_queue_length", "work that waits", number(t.partitions_to_sync), {{"queue", "sync"}});
+  add("grenier_queue_length", "work that waits", number(t.homes_to_compare), {{"queue", "compare"}});
   add("grenier_repair_rows_received_total", "rows brought here by repair", number(t.rows_received));
   add("grenier_repair_rows_sent_total", "rows sent to others by repair", number(t.rows_sent));
   auto k = node_.rows().stats();

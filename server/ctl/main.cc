@@ -63,8 +63,8 @@ void print_status(const json& s) {
       std::printf("\nThe clock of %s is %lld s %s this one's.\n", word(n, "zone").c_str(), static_cast<long long>(std::abs(off)), off > 0 ? "ahead of" : "behind");
     }
   const auto& q = s["queues"];
-  std::printf("\nQueues  resync %s   hints %s   guests %s   garbage %s   partitions to sync %s\n", word(q, "resync").c_str(), word(q, "hints").c_str(),
-              word(q, "guests").c_str(), word(q, "garbage").c_str(), word(q, "sync").c_str());
+  std::printf("\nQueues  resync %s   hints %s   guests %s   garbage %s   partitions to sync %s   homes to compare %s\n", word(q, "resync").c_str(), word(q, "hints").c_str(),
+              word(q, "guests").c_str(), word(q, "garbage").c_str(), word(q, "sync").c_str(), word(q, "compare").c_str());
   if (s.contains("refused_handshakes"))
     std::printf("Refused %s connections: no or another cluster's key, or an unknown invite; the last came from %s\n", word(s["refused_handshakes"], "count").c_str(),
                 word(s["refused_handshakes"], "last_from").c_str());

@@ -348,6 +348,14 @@ struct node::impl {
     co_return result<void>();
   }
 
+  std::map<std::string, std::uint64_t> numbers() const {
+    auto s = blocks->stats();
+    auto t = tables->status();
+    return {{"queue/resync", s.resync_queue}, {"queue/hints", t.hints}, {"queue/guests", s.guests}, {"queue/garbage", s.garbage_queue},
+            {"queue/sync", t.partitions_to_sync}, {"queue/compare", t.homes_to_compare}, {"blocks", s.blocks},
+            {"stored", s.stored_bytes}, {"damaged", kv.stats().damage.empty() ? 0 : 1}};
+  }
+
   // Space, load and queues for the others to see; peers' addresses for the next start.
   task<void> keep_card() {
     for (bytes written;;) {
@@ -356,12 +364,7 @@ struct node::impl {
       card.space_total_bytes = s.capacity_bytes;
       card.space_free_bytes = s.free_bytes;
       directory->set_self(card);
-      auto t = tables->status();
-      std::uint64_t sync = t.partitions_to_sync;
-      for (auto [name, value] : {std::pair<const char*, std::uint64_t>{"queue/resync", s.resync_queue}, {"queue/hints", t.hints},
-                                 {"queue/guests", s.guests}, {"queue/garbage", s.garbage_queue}, {"queue/sync", sync}, {"blocks", s.blocks},
-                                 {"stored", s.stored_bytes}, {"damaged", kv.stats().damage.empty() ? 0 : 1}})
-        (void)directory->announce_number(name, value);
+      for (const auto& [name, value] : numbers()) (void)directory->announce_number(name, value);
       watch_clocks();
       // At once when they change: homes that all restart together find each other by what they wrote down.
       if (bytes known = directory->export_peers(); known != written) {
@@ -510,6 +513,7 @@ node_id node::id() const noexcept { return impl_->key->id(); }
 cluster_id node::cluster() const noexcept { return impl_->cluster; }
 const node_options& node::options() const noexcept { return impl_->options; }
 std::optional<seconds> node::clock_off(node_id n) const { return impl_->clock_off(n); }
+std::map<std::string, std::uint64_t> node::numbers() const { return impl_->numbers(); }
 task<result<void>> node::remove(node_id n, mono_time deadline) { return impl_->remove(n, deadline); }
 task<result<std::string>> node::make_invite(seconds valid, mono_time deadline) { return impl_->make_invite(valid, deadline); }
 wire::endpoint& node::wire() { return *impl_->endpoint; }

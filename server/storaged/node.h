@@ -61,6 +61,8 @@ class node {
 
   // How far another home's clock is ahead (negative: behind), where that is more than it may be. Known some seconds after its connection.
   std::optional<seconds> clock_off(node_id) const;
+  // What this home announces of itself: lengths of queues ("queue/..."), blocks, bytes stored, damage.
+  std::map<std::string, std::uint64_t> numbers() const;
 
   // A member that is dark leaves for good; what it held is copied to the others. conflict: it is up, or a change is under way.
   task<result<void>> remove(node_id, mono_time deadline);

@@ -216,7 +216,7 @@ class Cluster:
         """Nothing is left to bring to any home: resync, hints, guests and partitions to sync are 0 everywhere."""
         def quiet():
             waiting = {z: {k: v for k, v in q.items() if v and k != "garbage"} for z, q in self.queues().items()}
-            assert not any(waiting.values()), waiting
+            assert not any(waiting.values()), (waiting, [home.status()["this_node"].get("last_error") for home in self.homes])
             return True
 
         until("the queues are empty", quiet, seconds, 0.3)

@@ -201,6 +201,7 @@ void replicated::on_layout(std::move_only_function<void(const layout::state&)> f
 task<result<void>> replicated::merge_here(std::vector<write_item> items, kv::batch extra) {
   return impl_->merge_here(std::move(items), std::move(extra));
 }
+void replicated::missed_by(node_id, const row_key&) {}
 task<result<std::vector<std::pair<bytes, bytes>>>> replicated::scan_here(table_id t, bytes pk) {
   bytes from = static_cast<char>(t) + pk, until = from + bytes(33, '\xff');
   CO_TRY(auto rows, co_await impl_->kv.scan(kv::family::reference, {.from = from, .until = until}));

@@ -101,6 +101,56 @@ TEST_CASE("a home that slept is caught up with what was written meanwhile") {
   }
 }
 
+TEST_CASE("a home that was dark for a moment or a while: when the queues are empty, no block is missing") {
+  for (auto away : {1s, 8s}) {
+    neighbourhood c(25 + static_cast<std::uint64_t>(away.count()));
+    c.world().set_all_lines({.delay = 10ms});
+    for (const char* z : {"lyon", "paris", "brest", "nice"}) c.add({.zone = z});  // of four: a gateway need not hold the row
+    REQUIRE(c.form());
+    REQUIRE(c.make_bucket(0, "moment"));
+    int next = 0;
+    auto put_until = [&](mono_time t) {
+      while (c.world().now() < t) {
+        (void)c.put(static_cast<std::size_t>(next % 2), "moment", "key-" + std::to_string(next), content(next, 150'000));
+        ++next;
+      }
+    };
+    put_until(c.world().now() + 1s);
+    c.crash(2, true);
+    put_until(c.world().now() + away);
+    c.start(2);
+    put_until(c.world().now() + 1s);
+    REQUIRE(c.wait_ready(2));
+    auto quiet = [&] {
+      for (std::size_t i = 0; i < 4; ++i) {
+        auto t = c.node(i).tables().status();
+        auto b = c.node(i).blocks().stats();
+        if (t.hints || t.partitions_to_sync || t.homes_to_compare || b.resync_queue) return false;
+      }
+      return true;
+    };
+    c.world().run_for(3s);  // until everybody knows that it is back
+    const mono_time back = c.world().now();
+    const bool in_time = c.world().run_until(quiet, 60s);
+    for (std::size_t i = 0; i < 4 && !in_time; ++i)
+      for (const auto& [name, n] : c.node(i).numbers())
+        if (n) MESSAGE(i, ": ", name, " ", n, "; ", c.node(i).blocks().stats().last_error, "; ", c.node(i).tables().status().last_error);
+    REQUIRE(in_time);
+    MESSAGE("away for ", away.count(), " s: caught up within ", std::chrono::duration<double>(c.world().now() - back).count() + 3, " s, ", next, " objects");
+    std::vector<std::set<std::string>> then(4);
+    for (std::size_t i = 0; i < 4; ++i)
+      for (const auto& f : c.at(i).drives[0].files) then[i].insert(f.first);
+    c.world().run_for(std::chrono::minutes(5));
+    std::size_t missing = 0, all = 0;
+    for (std::size_t i = 0; i < 4; ++i) {
+      all += files(c, i);
+      for (const auto& f : c.at(i).drives[0].files) missing += !then[i].contains(f.first);
+    }
+    CHECK(missing == 0);
+    CHECK(all == 9 * static_cast<std::size_t>(next));  // three blocks, three times
+  }
+}
+
 TEST_CASE("two zones: the first goes on alone, the second only waits; two of three dark: writes are refused, quickly") {
   neighbourhood c(23);
   c.world().set_all_lines({.delay = 10ms});
