@@ -31,6 +31,13 @@ state step(const state& s, layout::phase to) {
   return r;
 }
 
+// The oldest are forgotten beyond the bound.
+void remember_removed(state& s, const node_id& n) {
+  if (std::find(s.removed.begin(), s.removed.end(), n) != s.removed.end()) return;
+  s.removed.push_back(n);
+  if (s.removed.size() > removed_remembered_max) s.removed.erase(s.removed.begin(), s.removed.end() - removed_remembered_max);
+}
+
 }  // namespace
 
 const member* version::find(const node_id& n) const {
@@ -103,12 +110,10 @@ state found(cluster_id cluster, member first, std::size_t partition_count) {
 result<state> start_change(const state& s, std::vector<member> members, std::vector<node_id> removed) {
   if (s.phase != phase::settled) return fail(errc::conflict, "another change of the layout is under way");
   state r = step(s, phase::moving);
-  for (const auto& n : removed)
-    if (std::find(r.removed.begin(), r.removed.end(), n) == r.removed.end()) r.removed.push_back(n);
+  for (const auto& n : removed) remember_removed(r, n);
   for (const auto& m : members)
     if (std::find(r.removed.begin(), r.removed.end(), m.node) != r.removed.end())
       return fail(errc::invalid_argument, "node " + m.node.short_hex() + " was removed; it can only join again with a new key");
-  if (r.removed.size() > removed_remembered_max) r.removed.erase(r.removed.begin(), r.removed.end() - removed_remembered_max);
   TRY(plan p, assign(s.current, std::move(members)));
   if (p.next.members == s.current.members && r.removed == s.removed)
     return fail(errc::conflict, "these are the members already");
@@ -136,11 +141,15 @@ result<state> to_settled(const state& s, const std::set<node_id>& knows) {
   return r;
 }
 
-result<state> abandon(const state& s) {
+result<state> abandon(const state& s, const std::vector<node_id>& removed) {
   if (s.phase != phase::moving) return fail(errc::conflict, "no change is moving");
   state r = step(s, phase::settled);
   r.next.reset();
   std::erase_if(r.removed, [&](const node_id& n) { return r.current.find(n) != nullptr; });
+  for (const auto& n : removed) {
+    if (r.current.find(n)) return fail(errc::invalid_argument, "node " + n.short_hex() + " was a member before this change");
+    remember_removed(r, n);
+  }
   return r;
 }
 

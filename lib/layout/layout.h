@@ -107,8 +107,9 @@ result<state> to_joint(const state&, const std::function<std::set<node_id>(parti
 // knows = nodes that are known to know the joint revision.
 result<state> to_settled(const state&, const std::set<node_id>& knows);
 // Takes a change back while it is `moving` (a new home vanished before it had its rows): settled(v) again. Every request of
-// the change needed a quorum of v too, so nothing is lost.
-result<state> abandon(const state&);
+// the change needed a quorum of v too, so nothing is lost. `removed`: who was to join and is never to come; a member of v is
+// invalid_argument (it leaves by a change of its own).
+result<state> abandon(const state&, const std::vector<node_id>& removed = {});
 // For people: which nodes a step waits for.
 std::set<node_id> waits_for(const state&, const std::function<std::set<node_id>(partition)>& synced, const std::set<node_id>& knows);
 

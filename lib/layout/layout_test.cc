@@ -208,6 +208,12 @@ TEST_CASE("a moving change can be taken back, a joint one cannot") {
   CHECK(back.current == s.current);
   CHECK(back.removed.empty());
   CHECK(decode(encode(back)));
+  state joining = *start_change(s, {home(0, "a"), home(1, "b"), home(2, "c")});
+  state never = *abandon(joining, {node(2)});
+  CHECK(never.current == s.current);
+  CHECK(never.removed == std::vector{node(2)});
+  CHECK(start_change(never, {home(0, "a"), home(1, "b"), home(2, "c")}).failed_with(errc::invalid_argument));
+  CHECK(abandon(joining, {node(1)}).failed_with(errc::invalid_argument));
   state again = *start_change(back, {home(0, "a"), home(1, "b"), home(2, "c")});
   CHECK(again.next->number > moving.next->number);
   CHECK(abandon(*to_joint(again, all_synced(again))).failed_with(errc::conflict));

@@ -123,8 +123,8 @@ task<result<void>> replicated::change_members(std::function<result<std::vector<l
       },
       deadline);
 }
-task<result<void>> replicated::abandon_change(mono_time deadline) {
-  return impl_->layout.change([](const layout::state& now) { return layout::abandon(now); }, deadline);
+task<result<void>> replicated::abandon_change(std::vector<node_id> removed, mono_time deadline) {
+  return impl_->layout.change([removed = std::move(removed)](const layout::state& now) { return layout::abandon(now, removed); }, deadline);
 }
 std::set<node_id> replicated::layout_waits_for() const { return impl_->layout.waits_for(); }
 void replicated::on_layout(std::move_only_function<void(const layout::state&)> fn) { impl_->layout.on_change(std::move(fn)); }

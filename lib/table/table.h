@@ -195,8 +195,8 @@ class replicated {
   // By compare-and-swap on the layout row; conflict while a change is under way. Progress by itself from then on.
   task<result<void>> change_members(std::function<result<std::vector<layout::member>>(const layout::state&)> edit,
                                     std::vector<node_id> removed, mono_time deadline);
-  // Takes a change back while it is `moving` (a new home vanished before it had its rows).
-  task<result<void>> abandon_change(mono_time deadline);
+  // Takes a change back while it is `moving` (a new home vanished before it had its rows); `removed`: who was to join and is never to come.
+  task<result<void>> abandon_change(std::vector<node_id> removed, mono_time deadline);
   std::set<node_id> layout_waits_for() const;
   void on_layout(std::move_only_function<void(const layout::state&)>);
 

@@ -286,6 +286,8 @@ json control::status() const {
   if (state.phase != layout::phase::settled) {
     health = "changing";
     say = "The layout is changing: homes are taking over their part of the data. Everything works meanwhile.";
+    if (const auto missed = node_.waits_for_dark(); !missed.empty())
+      say += " It waits for " + missed + ", which is dark: start it, or, if it is gone for good, 'storagectl layout remove' it.";
   } else if (dark == 0 && copies >= layout::replicas_max) {
     health = "healthy";
     say = "Everything is kept in three homes, and all of them are up.";

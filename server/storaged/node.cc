@@ -252,7 +252,7 @@ struct node::impl {
       if (have && *have == wanted) co_return result<void>();
       auto r = co_await tables->change_members(edit, {}, deadline);
       if (r || (r.error().code != errc::conflict && r.error().code != errc::unavailable && r.error().code != errc::outcome_unknown)) co_return r;
-      if (rt.now() + 500ms > deadline) co_return fail(errc::conflict, "the layout is still changing for another home; try again in a minute: " + r.error().detail);
+      if (rt.now() + 500ms > deadline) co_return fail(errc::conflict, still_changing());
       co_await sleep_for(rt, 300ms);
     }
   }
@@ -420,15 +420,44 @@ struct node::impl {
 
   task<result<void>> remove(node_id gone, mono_time deadline) {
     if (gone == key->id()) co_return fail(errc::invalid_argument, "a home cannot remove itself: do it at another one");
-    const layout::member* m = tables->layout().newest().find(gone);
-    if (!m) co_return fail(errc::not_found, "no member has this id or zone");
-    if (directory->up(gone)) co_return fail(errc::conflict, "home " + m->zone + " is up: stop its storaged first, so that nothing is written there meanwhile");
     auto edit = [gone](const layout::state& s) -> result<std::vector<layout::member>> {
       std::vector<layout::member> all = s.newest().members;
       std::erase_if(all, [&](const layout::member& x) { return x.node == gone; });
       return all;
     };
-    co_return co_await tables->change_members(edit, {gone}, deadline);
+    for (bool begun_here = false;; begun_here = true) {
+      const layout::state& now = tables->layout();
+      const layout::member* m = now.newest().find(gone);
+      if (!m && begun_here) co_return result<void>();
+      if (!m) co_return fail(errc::not_found, "no member has this id or zone");
+      if (directory->up(gone)) co_return fail(errc::conflict, "home " + m->zone + " is up: stop its storaged first, so that nothing is written there meanwhile");
+      // One that was let in and vanished before it had its rows keeps a change waiting that nothing else would end.
+      const bool waited_for = now.phase == layout::phase::moving && tables->layout_waits_for().contains(gone);
+      std::vector<node_id> never_to_come;
+      if (!now.current.find(gone)) never_to_come.push_back(gone);
+      auto r = waited_for ? co_await tables->abandon_change(std::move(never_to_come), deadline) : co_await tables->change_members(edit, {gone}, deadline);
+      if (!r && r.error().code != errc::conflict) co_return r;
+      if (r && !tables->layout().newest().find(gone)) co_return r;
+      if (rt.now() + 500ms > deadline) co_return fail(errc::conflict, still_changing());
+      if (!r) co_await sleep_for(rt, 300ms);
+    }
+  }
+
+  std::string waits_for_dark() const {
+    std::string dark;
+    for (const auto& n : tables->layout_waits_for()) {
+      const auto* m = tables->layout().find(n);
+      if (!m || n == key->id() || directory->up(n)) return {};
+      dark += (dark.empty() ? "" : ", ") + m->zone + " (" + n.hex().substr(0, 8) + ")";
+    }
+    return dark;
+  }
+
+  // Whom the change under way waits for, and what to do if that is for ever.
+  std::string still_changing() const {
+    const std::string dark = waits_for_dark();
+    if (dark.empty()) return "the layout is still changing for another home; try again in a minute";
+    return "the layout is still changing, and waits for " + dark + ", which is dark: start it, or, if it is gone for good, 'storagectl layout remove' it";
   }
 
   // The layout should say what this home offers now. A change of zone or capacity in its settings becomes a change of the layout.
@@ -513,6 +542,7 @@ node_id node::id() const noexcept { return impl_->key->id(); }
 cluster_id node::cluster() const noexcept { return impl_->cluster; }
 const node_options& node::options() const noexcept { return impl_->options; }
 std::optional<seconds> node::clock_off(node_id n) const { return impl_->clock_off(n); }
+std::string node::waits_for_dark() const { return impl_->waits_for_dark(); }
 std::map<std::string, std::uint64_t> node::numbers() const { return impl_->numbers(); }
 task<result<void>> node::remove(node_id n, mono_time deadline) { return impl_->remove(n, deadline); }
 task<result<std::string>> node::make_invite(seconds valid, mono_time deadline) { return impl_->make_invite(valid, deadline); }

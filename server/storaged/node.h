@@ -64,7 +64,10 @@ class node {
   // What this home announces of itself: lengths of queues ("queue/..."), blocks, bytes stored, damage.
   std::map<std::string, std::uint64_t> numbers() const;
 
-  // A member that is dark leaves for good; what it held is copied to the others. conflict: it is up, or a change is under way.
+  // "paris (1a2b3c4d)": the homes that a change of the layout waits for, when all of them are dark; empty: it goes on by itself.
+  std::string waits_for_dark() const;
+  // A member that is dark leaves for good; what it held is copied to the others. A change that waits for it is taken back first.
+  // conflict: it is up, or another change did not end before the deadline.
   task<result<void>> remove(node_id, mono_time deadline);
 
   // One line for the next home; spent by its first use.

@@ -254,6 +254,62 @@ TEST_CASE("a home that dies after any write of its first start joins at the next
   }
 }
 
+TEST_CASE("a home that vanished after it was let in is taken out, and the next one joins") {
+  neighbourhood c(51);
+  c.world().set_all_lines({.delay = 20ms});
+  for (const char* z : {"lyon", "paris", "brest"}) c.add({.zone = z});
+  c.start(0);
+  REQUIRE(c.wait_ready(0));
+  REQUIRE(c.make_bucket(0, "ghost"));
+  auto layout_of = [&](std::size_t i) -> const layout::state& { return c.node(i).tables().layout(); };
+  for (int i = 0; i < 10; ++i) REQUIRE(c.put(0, "ghost", "key-" + std::to_string(i), content(i, i % 3 ? 500 : 200'000)));
+  auto begin = [&](std::size_t i) {
+    auto line = c.world().await(c.at(0), c.node(0).make_invite(seconds(3600), c.world().now() + 20s));
+    REQUIRE(line);
+    REQUIRE(*line);
+    c.start(i, **line);
+  };
+  begin(1);
+  REQUIRE(c.world().run_until([&] { return layout_of(0).phase == layout::phase::moving; }, 60s));
+  node_id ghost;
+  for (const auto& m : layout_of(0).next->members)
+    if (m.node != c.node(0).id()) ghost = m.node;
+  c.crash(1, true);
+  c.world().run_for(60s);
+  // It goes on as it was, says whom it waits for, and tells the next one that would join.
+  REQUIRE(layout_of(0).phase == layout::phase::moving);
+  CHECK(c.node(0).waits_for_dark().starts_with("paris ("));
+  REQUIRE(c.put(0, "ghost", "key-10", content(10, 500)));
+  std::string said;
+  c.on_log = [&](std::size_t i, log_level, const std::string& line) { said += i == 2 ? line : ""; };
+  begin(2);
+  CHECK_FALSE(c.wait_ready(2, std::chrono::minutes(3)));
+  CHECK(said.find("storagectl layout remove") != std::string::npos);
+  c.crash(2, true);
+  auto gone = c.world().await(c.at(0), c.node(0).remove(ghost, c.world().now() + 15s));
+  REQUIRE(gone);
+  CAPTURE((*gone ? std::string() : gone->error().to_string()));
+  REQUIRE(*gone);
+  CHECK(layout_of(0).find(ghost) == nullptr);
+  CHECK(layout_of(0).removed == std::vector{ghost});
+  CHECK(c.node(0).waits_for_dark().empty());
+  REQUIRE(c.put(0, "ghost", "key-11", content(11, 500)));
+  REQUIRE(c.join(2));
+  REQUIRE(c.world().run_until([&] { return layout_of(2).phase == layout::phase::settled && layout_of(2).current.copies() == 2; }, std::chrono::minutes(3)));
+  c.world().run_for(60s);
+  for (int i = 0; i < 12; ++i) {
+    auto r = c.get(2, "ghost", "key-" + std::to_string(i));
+    CAPTURE(i);
+    REQUIRE(r);
+    CHECK(*r == content(i, i < 10 && i % 3 == 0 ? 200'000 : 500));
+  }
+  // Should it come back after all, it is no member any more.
+  c.start(1);
+  c.world().run_for(30s);
+  CHECK(layout_of(0).find(ghost) == nullptr);
+  CHECK(layout_of(0).phase == layout::phase::settled);
+}
+
 TEST_CASE("an invite of an older version is refused by name, a whole one is read, a part of one is not") {
   storaged::invite v;
   v.addresses = {"10.0.0.1:3901"};
