@@ -240,6 +240,9 @@ std::optional<error> connection::refuse(std::uint16_t number, wire::priority p, 
     return error(errc::access_denied, "the cluster key was changed: fetch the new one");
   if (!s_.handlers.contains(m)) return error(errc::not_implemented, "method " + std::to_string(number));
   if (s_.group.cancelled()) return error(errc::unavailable, "stopping");
+  if (guest() && size_bytes > guest_budget_bytes) return error(errc::too_large, "a guest's request beyond 64 KiB");
+  if (guest() && assembler_.pending_bytes() + requests_cost_[static_cast<std::size_t>(p)] + size_bytes > guest_budget_bytes)
+    return error(errc::overloaded, "too much under way for a guest");
   // The caller keeps to the same budget and knows of every request's end later than this side: an honest one is never refused
   // by the first rule.
   if (requests_cost_[static_cast<std::size_t>(p)] + std::min(cost(size_bytes), budget_bytes) > budget_bytes ||

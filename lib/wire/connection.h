@@ -64,6 +64,8 @@ class connection : public std::enable_shared_from_this<connection> {
   // Of one priority, requests under way: 16 MiB, and 1024 by taking each for 16 KiB at least.
   static constexpr std::uint64_t budget_bytes = 16 << 20;
   static std::uint64_t cost(std::size_t size_bytes) { return std::max<std::uint64_t>(size_bytes, 16 << 10); }
+  // A guest (see endpoint) has one thing to say: so much for a request, and for all that it has begun.
+  static constexpr std::uint64_t guest_budget_bytes = 64 << 10;
   static constexpr nanoseconds ping_every = 1s, silence_max = 10s;
   static constexpr std::size_t answers_queued_max = 64 << 20;
 
@@ -95,6 +97,7 @@ class connection : public std::enable_shared_from_this<connection> {
   void dispatch(assembled);
   void finish_call(assembled);
   std::optional<error> refuse(std::uint16_t number, wire::priority, std::size_t size_bytes) const;
+  bool guest() const noexcept { return session_.by_invite || session_.peer_former; }
   void answer(std::uint32_t stream, wire::priority, result<message>);
   void forget_incoming(std::uint32_t stream, std::uint64_t serial);
   void cancel_incoming(std::uint32_t stream);

@@ -524,6 +524,26 @@ TEST_CASE("guests are few: the oldest makes room") {
   REQUIRE(f.until([&] { return g.size() == 0; }, 5s));
 }
 
+TEST_CASE("a guest's request is small: more is refused at its first frame") {
+  fixture f;
+  node a(f, 1), b(f, 2, [](options& o) { o.cluster_key.clear(), o.cluster = {}, o.listen.clear(); });
+  const bytes id = invite_id_of(f);
+  std::map<bytes, bytes> invites{{id, bytes(32, 's')}};
+  a.e->on_invite([&](bytes i) { return secret_of(invites, std::move(i)); });
+  int asked = 0;
+  a.e->serve(method::join, [&](caller, message m) { return ++asked, node::echo({std::to_string(m.size_bytes()), nullptr}); });
+  auto join = [&](std::size_t head, std::size_t body) {
+    return f.run(b.e->call_with_invite(a.e->local(), id, bytes(32, 's'), {bytes(head, 'h'), body ? share(bytes(body, 'b')) : nullptr}, f.in(5s)));
+  };
+  auto most = join(60 << 10, 4 << 10);
+  REQUIRE(most);
+  CHECK(most->answer.head == std::to_string(64 << 10));
+  CHECK(join((64 << 10) + 1, 0).failed_with(errc::too_large));
+  CHECK(join(2, 64 << 10).failed_with(errc::too_large));
+  CHECK(join(1, 15 << 20).failed_with(errc::too_large));
+  CHECK(asked == 1);
+}
+
 TEST_CASE("both dial at once: one connection remains, and no call is lost") {
   for (int round = 0; round < 10; ++round) {
     fixture f;
