@@ -14,6 +14,7 @@ std::string_view to_string(family f) noexcept {
     case family::reference: return "reference";
     case family::block: return "block";
     case family::task_queue: return "task_queue";
+    case family::feed: return "feed";
     case family::count_: break;
   }
   return "unknown";

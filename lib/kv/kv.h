@@ -28,6 +28,7 @@ enum class family : std::uint8_t {
   reference,  // block references
   block,      // what this node knows of its block files: guests, queue of missing ones, queue of superfluous ones
   task_queue, // durable to-do lists of background work
+  feed,       // names of changed rows that a reader still has to be told, by partition, in the order of the changes
   count_
 };
 inline constexpr std::size_t family_count = static_cast<std::size_t>(family::count_);

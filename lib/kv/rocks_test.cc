@@ -265,6 +265,28 @@ TEST_CASE("a damaged table is never read as rows") {
   w.run(all(*s));
 }
 
+TEST_CASE("a store of before the feed of changes is opened, and has that family then") {
+  world w;
+  temporary t;
+  must_open(w, t.path);
+  {
+    std::vector<std::string> names;
+    REQUIRE(rocksdb::DB::ListColumnFamilies({}, t.path, &names).ok());
+    std::vector<rocksdb::ColumnFamilyDescriptor> families;
+    for (const auto& n : names) families.emplace_back(n, rocksdb::ColumnFamilyOptions());
+    std::vector<rocksdb::ColumnFamilyHandle*> handles;
+    rocksdb::DB* db = nullptr;
+    REQUIRE(rocksdb::DB::Open({}, t.path, families, &handles, &db).ok());
+    for (std::size_t i = 0; i < names.size(); ++i)
+      if (names[i] == "feed") REQUIRE(db->DropColumnFamily(handles[i]).ok());
+    for (auto* h : handles) db->DestroyColumnFamilyHandle(h);
+    delete db;
+  }
+  auto s = must_open(w, t.path);
+  w.run(commit_gives(*s, put_one(family::feed, "x", "y"), std::nullopt));
+  w.run(has(*s, family::feed, "x", "y"));
+}
+
 TEST_CASE("what a newer version wrote is refused, not called damaged") {
   world w;
   temporary t;

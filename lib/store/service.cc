@@ -23,6 +23,7 @@ result<void> service::prepare() {
   for (table_id t : {table_id::bucket, table_id::bucket_alias, table_id::key}) impl_->below->define(t, everywhere);
   table::table_rules objects;
   objects.projection = [](bytes_view row) { return model::list_projection(row); };
+  objects.feed = true;
   impl_->below->define(table_id::object, objects);
   table::table_rules uploads;  // those that are over are nobody's business
   uploads.projection = [](bytes_view row) -> std::optional<bytes> {

@@ -24,6 +24,7 @@ struct replica::change_set {
     bytes raw;        // as it is on disk; empty: nothing
     bytes changed;    // as it will be; empty: as it is
     u128 before, after;
+    ballot taken;     // of the value that is taken; none: the value stays
   };
   pb::context judged;
   layout::partition p = 0;
@@ -43,8 +44,8 @@ struct replica::change_set {
   }
 };
 
-replica::replica(core& c, layout_keeper& l, copies& co)
-    : core_(c), layout_(l), copies_(co), merkle_(c.rt, c.store), locks_(c.rt), finished_(c.rt), opened_(c.rt) {
+replica::replica(core& c, layout_keeper& l, copies& co, change_log& changes)
+    : core_(c), layout_(l), copies_(co), changes_(changes), merkle_(c.rt, c.store), locks_(c.rt), finished_(c.rt), opened_(c.rt) {
   mutations_ = mutations_named(c.options.mutations);
 }
 
@@ -110,6 +111,9 @@ task<result<void>> replica::commit(change_set& c) {
     merkle_.change(c.p, i.place, i.before, i.after, c.batch);
   }
   c.batch.append(std::move(c.hooked));
+  change_log::ticket told;
+  for (const auto& i : c.items)
+    if (i.taken) changes_.add(told, c.p, i.place, i.taken, c.batch);
   if (c.batch.empty()) co_return result<void>();
   const std::uint64_t revision = layout_.revision();
   ++under_way_[revision];
@@ -121,6 +125,7 @@ task<result<void>> replica::commit(change_set& c) {
   if (!r)
     for (const auto& i : c.items)
       if (!i.changed.empty()) merkle_.undo(c.p, i.place, i.before, i.after);
+  changes_.ended(told, r.has_value());
   co_return r;
 }
 
@@ -147,6 +152,7 @@ void replica::tell_hooks(const change_set& c, const row_key& key, const ballot& 
 // The row takes a value: its digest, its body, and what hooks add go with it.
 void replica::take_value(change_set& c, std::size_t n, const cell& before, const cell& after, const bytes& body) {
   auto& i = c.items[n];
+  i.taken = after.accepted;
   const auto was = unpack(before.accepted_value).value_or(unpacked{}), is = unpack(after.accepted_value).value_or(unpacked{});
   i.before = merkle::digest(i.place, before.accepted, before.attempt.view(), was.present);
   i.after = merkle::digest(i.place, after.accepted, after.attempt.view(), is.present);
@@ -178,7 +184,7 @@ result<void> replica::name_rows(change_set& c, const pb::context& judged, std::v
     TRY_VOID(check(k));
     if (partition_of(k, layout_.state().partition_count()) != c.p) return fail(errc::protocol, "a row of another partition");
     bytes at = place(c.p, k);
-    c.items.push_back({.key = std::move(k), .place = std::move(at), .raw = {}, .changed = {}, .before = {}, .after = {}});
+    c.items.push_back({.key = std::move(k), .place = std::move(at), .raw = {}, .changed = {}, .before = {}, .after = {}, .taken = {}});
   }
   return {};
 }
@@ -401,7 +407,7 @@ task<result<void>> replica::merge_here(std::vector<write_item> rows, kv::batch e
     c.p = at->first;
     for (auto& r : at->second) {
       bytes where = place(c.p, r.key);
-      c.items.push_back({.key = std::move(r.key), .place = std::move(where), .raw = {}, .changed = {}, .before = {}, .after = {}});
+      c.items.push_back({.key = std::move(r.key), .place = std::move(where), .raw = {}, .changed = {}, .before = {}, .after = {}, .taken = {}});
     }
     CO_TRY_VOID(co_await lock(c, never));
     for (std::size_t i = 0; i < c.items.size(); ++i) merge_one(c, i, at->second[i].value.row);
@@ -455,7 +461,7 @@ task<result<void>> replica::take(layout::partition p, node_id from_whom, pb::pul
     CO_TRY(auto l, locate(r.place()));
     CO_TRY_VOID(check(l.key));
     if (partition_of(l.key, layout_.state().partition_count()) != p) co_return fail(errc::protocol, "a row of another partition");
-    c.items.push_back({.key = std::move(l.key), .place = r.place(), .raw = {}, .changed = {}, .before = {}, .after = {}});
+    c.items.push_back({.key = std::move(l.key), .place = r.place(), .raw = {}, .changed = {}, .before = {}, .after = {}, .taken = {}});
     rows.push_back(&r);
   }
   if (rows.empty()) co_return result<void>();
@@ -487,6 +493,7 @@ task<result<void>> replica::take(layout::partition p, node_id from_whom, pb::pul
     cell now = before;
     reply r = table::merge(now, theirs, newcomer);
     if (r.took) take_value(c, n, before, now, rows[n]->with().content());
+    if (core_.skips("feed_repair")) i.taken = {};
     if (r.changed) i.changed = now.encode();
   }
   core_.status.rows_received += rows.size();

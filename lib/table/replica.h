@@ -3,11 +3,12 @@
 // Requests that change rows take the rows' locks, read, let the register machine decide, and commit once for all rows of a
 // message; an answer goes out only when what it says is synced. Reads take no lock: the store shows what is synced.
 //
-//   Owns      families row, body and merkle.
+//   Owns      families row, body and merkle; each value that is taken is told to the change log, in the batch that takes it.
 //   Errors    for a message: access_denied, unavailable, invalid_argument, protocol; for a row: clock_skew, no_space, io_failed.
 //   Source    docs/design/0003-registers.md; DESIGN rules 5b.1-8, 5b.14.
 #pragma once
 
+#include "table/change_log.h"
 #include "table/copies.h"
 #include "table/keys.h"
 #include "table/lists.h"
@@ -18,7 +19,7 @@ namespace grenier::table {
 
 class replica {
  public:
-  replica(core&, layout_keeper&, copies&);
+  replica(core&, layout_keeper&, copies&, change_log&);
   void serve();
 
   task<result<pb::register_answers>> accept(wire::caller, pb::accept_request);
@@ -80,6 +81,7 @@ class replica {
   core& core_;
   layout_keeper& layout_;
   copies& copies_;
+  change_log& changes_;
   table::mutations mutations_;
   merkle merkle_;
   key_lock locks_;

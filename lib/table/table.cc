@@ -1,16 +1,18 @@
 #include "table/table.h"
 
+#include "table/change_log.h"
 #include "table/repair.h"
 
 namespace grenier::table {
 
 struct replicated::impl {
   impl(runtime& rt, kv::store& s, wire::endpoint& w, cluster::directory& d, hybrid_clock& c, node_id self, options o)
-      : shared(rt, s, w, d, c, self, std::move(o)), layout(shared), small(shared, layout), here(shared, layout, small),
+      : shared(rt, s, w, d, c, self, std::move(o)), layout(shared), small(shared, layout), changes(shared, layout), here(shared, layout, small, changes),
         coordinating(shared, layout, here, small), repairing(shared, layout, here, coordinating) {}
   core shared;
   layout_keeper layout;
   copies small;
+  change_log changes;
   replica here;
   coordinator coordinating;
   repair repairing;
@@ -21,6 +23,7 @@ struct replicated::impl {
     auto r = co_await layout.load();
     if (!r && !r.failed_with(errc::not_found)) co_return r;
     CO_TRY_VOID(co_await small.load());
+    CO_TRY_VOID(co_await changes.load());
     loaded = true;
     co_return result<void>();
   }
@@ -48,6 +51,7 @@ task<result<void>> replicated::start() {
   i.layout.start([&i](row_key k, judge j, op_options o) { return i.coordinating.compare_and_swap(std::move(k), std::move(j), std::move(o)); },
                  [&i](row_key k, op_options o) { return i.coordinating.read(std::move(k), std::move(o)); });
   i.small.start([&i](row_key k, op_options o) { return i.coordinating.read(std::move(k), std::move(o)); });
+  i.changes.start();
   i.repairing.start();
   co_return result<void>();
 }
@@ -95,6 +99,13 @@ task<result<std::vector<std::pair<node_id, bytes>>>> replicated::query(layout::p
 void replicated::answer_query(std::uint16_t question, std::move_only_function<task<result<bytes>>(layout::partition, bytes)> a) {
   impl_->here.answer_query(question, std::move(a));
 }
+
+task<result<std::unique_ptr<feed>>> replicated::follow(std::string reader, std::set<table_id> tables) {
+  if (!impl_->started) return change_log::not_started();
+  return impl_->changes.follow(std::move(reader), std::move(tables));
+}
+task<result<void>> replicated::forget_reader(std::string reader) { return impl_->changes.forget(std::move(reader)); }
+std::vector<feed_status> replicated::feeds() const { return impl_->changes.status(); }
 
 const layout::state& replicated::layout() const { return impl_->layout.state(); }
 layout::partition replicated::partition_of(bytes_view key) const {

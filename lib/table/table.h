@@ -4,7 +4,8 @@
 // the machine itself, without I/O, is table/register). A merge row (crdt) is joined by a function of its table. Every node is a
 // replica for the partitions that the layout gives it, and a coordinator for whoever calls it.
 //
-//   Owns      families row, body, merkle and hint of the node's kv::store; the layout state (persisted in meta).
+//   Owns      families row, body, merkle, hint and feed of the node's kv::store; the layout state and the places of the readers of
+//             changes (persisted in meta).
 //   Runs on   its home thread.
 //   Durable   when a write or compare-and-swap returns a value, a quorum of every layout version in use has synced it.
 //   Cancel    a cancelled write may still happen.
@@ -117,6 +118,71 @@ struct table_rules {
   std::function<bytes(bytes_view, bytes_view)> join;
   // Rows of this table are copied to every node (bucket, bucket_alias, key): find_copy() reads them without a round trip.
   bool everywhere = false;
+  // Readers may follow the changes of its rows (see feed). Not of a merge table.
+  bool feed = false;
+};
+
+// ------------------------------------------------------------------------------------------------- the feed of changes
+// What changed in the rows that this node keeps, for readers with a name (the gallery): each remembers for each partition where it is.
+//
+// A change is noted in the same batch as the row, wherever the row came from (a write, a hint, anti-entropy, the refill of a new
+// replica), in the order in which this replica took the values; of several changes of one row only the last may be left. It names row and
+// ballot, it does not hold the value: read the row of the moment. Where nobody is registered, nothing is written.
+//
+// A reader that is new, or new to a partition, or was dropped because too much waited for it, starts over: it walks all rows of the
+// partition, tombstones too, in the order of their keys, and goes on with the changes since the walk began.
+//
+//   Durable   a change, as the row itself; an acknowledgement, within about a second: a crash before that repeats pages.
+//   Delivery  at least once. Every replica of a row has it in its own feed.
+//   Limits    replicated::options::feed_entries_max changes kept on a node; 16 readers.
+//   Source    docs/design/0012-changes.md.
+struct change_name {
+  row_key key;
+  ballot written;  // the row holds this, or something newer
+};
+
+struct feed_mark {  // what an acknowledgement says
+  layout::partition partition = 0;
+  std::uint64_t epoch = 0, number = 0;
+  bool walk = false;
+  bytes from;
+};
+
+struct feed_page {
+  layout::partition partition = 0;
+  bool start_over = false;  // a walk over the partition's rows begins here: what the reader made of it before may be out of date
+  bool walk = false;        // names of the walk, in key order; else changes, in the order in which they were taken here
+  std::vector<change_name> names;
+  feed_mark mark;
+};
+
+class change_log;
+
+// One reader at work. Goes before the replicated that gave it; one call of next() at a time.
+class feed {
+ public:
+  ~feed();
+  // The next page of whichever partition has one, or nothing when there was none until the deadline. Goes on after the pages given out
+  // before, acknowledged or not. A failure (io_failed, no_space, unavailable: stopping) leaves the place where it was. not_found: the
+  // reader was taken out.
+  task<result<std::optional<feed_page>>> next(mono_time deadline, std::size_t names_max = 256);
+  // That page, and all of the same partition before it, has been dealt with.
+  void acknowledge(const feed_mark&);
+
+ private:
+  friend class change_log;
+  struct reader;
+  feed(change_log& l, std::shared_ptr<reader> r) : log_(l), reader_(std::move(r)) {}
+  change_log& log_;
+  std::shared_ptr<reader> reader_;
+};
+
+struct feed_status {
+  std::string reader;
+  std::uint64_t waiting = 0;         // changes that it has not acknowledged, at most
+  std::size_t walking = 0;           // partitions whose rows it still walks
+  std::uint64_t times_dropped = 0;   // since this start
+  bool at_work = false;              // somebody follows under this name
 };
 
 struct repair_status {
@@ -135,6 +201,7 @@ class replicated {
     std::size_t memory_rows = 65536;              // recent accepts remembered
     nanoseconds merkle_interval = 60s;
     nanoseconds hint_interval = 5s;
+    std::size_t feed_entries_max = 1'000'000;     // changes that wait for readers; beyond, whoever is furthest behind starts over
     // Steps left out on purpose, for tests of the tests (register.h; "fence", "layout_steps"); empty in production.
     std::vector<std::string> mutations;
   };
@@ -185,6 +252,14 @@ class replicated {
   // the partition (5b.5); at least a read quorum, or unavailable.
   task<result<std::vector<std::pair<node_id, bytes>>>> query(layout::partition, std::uint16_t question, bytes argument, op_options);
   void answer_query(std::uint16_t question, std::move_only_function<task<result<bytes>>(layout::partition, bytes argument)>);
+
+  // ------------------------------------------------------------------------------- changes
+  // Registers the reader if it is new; after start(). invalid_argument: a name of 1..64 letters, digits and ".-_" and tables that have a
+  // feed are wanted; conflict: somebody follows under this name; overloaded: too many readers.
+  task<result<std::unique_ptr<feed>>> follow(std::string reader, std::set<table_id> tables);
+  // Takes a reader out: nothing is kept for it any more.
+  task<result<void>> forget_reader(std::string reader);
+  std::vector<feed_status> feeds() const;
 
   // ------------------------------------------------------------------------------- layout
   const layout::state& layout() const;

@@ -18,23 +18,25 @@ inline layout::member home_member(std::size_t i) { return {home_id(i), "home-" +
 
 // One home's program. Its disk is the machine's.
 struct home {
-  home(fake_hub& hub, machine& m_, std::uint32_t start, std::vector<std::string> mutations)
+  home(fake_hub& hub, machine& m_, std::uint32_t start, std::vector<std::string> mutations,
+       std::size_t feed_entries_max = table::replicated::options().feed_entries_max)
       : m(m_), id(home_id(m_.index())), clock(m_.rt()), store(m_.open_kv()), wire(hub, m_, id), peers(m_.rt(), wire, id),
-        tables(m_.rt(), *store, wire, peers, clock, id, options(start, std::move(mutations))) {
+        tables(m_.rt(), *store, wire, peers, clock, id, options(start, std::move(mutations), feed_entries_max)) {
     tables.define(table::table_id::object, {.projection = [](bytes_view r) -> std::optional<bytes> {
                                               if (r == "hidden") return std::nullopt;
                                               return bytes(r.substr(0, 8));
                                             },
-                                            .join = {}, .everywhere = false});
+                                            .join = {}, .everywhere = false, .feed = true});
     tables.define(table::table_id::bucket, {.projection = {}, .join = {}, .everywhere = true});
     tables.define(table::table_id::reference, {.projection = {}, .join = [](bytes_view a, bytes_view b) { return bytes(std::max(a, b)); }, .everywhere = false});
   }
-  static table::replicated::options options(std::uint32_t start, std::vector<std::string> mutations) {
+  static table::replicated::options options(std::uint32_t start, std::vector<std::string> mutations, std::size_t feed_entries_max) {
     table::replicated::options o;
     o.start_number = start;
     o.hint_interval = 2s;
     o.merkle_interval = 20s;
     o.mutations = std::move(mutations);
+    o.feed_entries_max = feed_entries_max;
     return o;
   }
   // Founds a cluster, or takes over what a member handed out, or goes on with what is on disk.
@@ -70,14 +72,17 @@ struct homes {
   fake_hub hub;
   std::map<std::size_t, home*> at;
   std::map<std::size_t, std::uint32_t> starts;
+  std::function<void(home&)> on_home;  // before it begins
+  std::size_t feed_entries_max = table::replicated::options().feed_entries_max;
   std::vector<std::string> mutations;
 
   home& operator[](std::size_t i) { return *at.at(i); }
   machine& add() { return w.add("home-" + std::to_string(w.size())); }
   void power_on(std::size_t i) {
     w.at(i).start([this, i](machine& m) -> std::shared_ptr<void> {
-      auto h = std::make_shared<home>(hub, m, ++starts[i], mutations);
+      auto h = std::make_shared<home>(hub, m, ++starts[i], mutations, feed_entries_max);
       at[i] = h.get();
+      if (on_home) on_home(*h);
       return h;
     });
   }
