@@ -146,7 +146,7 @@ result<month_entry> month_from_entry(const tree_entry& e) {
   if (!j.is_object() || !j.contains("photos") || !j.contains("preview") || !j["preview"].is_array() || j["preview"].size() > preview_max)
     return broken("a month");
   m.month = text_of(j, "month");
-  if (month_key(m.month) != e.key || m.month.size() > 7) return broken("a month's name");
+  if (month_key(m.month) != e.key || m.month.size() != 7 || (e.key == "999999" && m.month != "undated")) return broken("a month's name");
   for (const json& p : j["preview"]) {
     TRY(item i, item_from_json(p));
     m.preview.push_back(std::move(i));

@@ -184,6 +184,7 @@ class maker {
       plan_.records.push_back({record_key(id), to_json(*after)});
     } else {
       plan_.remove.push_back(record_key(id));
+      for (std::string_view file : {"index.html", "index.fr.html"}) plan_.remove.push_back(photo_folder(id) + std::string(file));
       for (const rendition_made& r : before->renditions) plan_.remove.push_back(rendition_key(id, r.size, r.jpeg));
     }
     return {};

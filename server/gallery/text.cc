@@ -178,7 +178,6 @@ std::string_view say(language l, word w) noexcept {
                                      : "Upload photos with any S3 client: they appear here moments later.";
     case word::empty_hint: return fr ? "Par exemple :" : "For example:";
     case word::download: return fr ? "Télécharger l’original" : "Download the original";
-    case word::details: return fr ? "Détails" : "Details";
     case word::taken: return fr ? "Prise le" : "Taken";
     case word::camera: return fr ? "Appareil" : "Camera";
     case word::lens: return fr ? "Objectif" : "Lens";
@@ -192,25 +191,19 @@ std::string_view say(language l, word w) noexcept {
     case word::not_found_title: return fr ? "Cette page n’existe pas" : "There is no such page";
     case word::not_found_text: return fr ? "La photo a peut-être été retirée, ou l’adresse est inexacte." : "The photo may have been removed, or the address is not quite right.";
     case word::to_start: return fr ? "Retour à la galerie" : "Back to the gallery";
-    case word::folders: return fr ? "Dossiers" : "Folders";
     case word::more_albums: return fr ? "Albums suivants" : "More albums";
     case word::back_albums: return fr ? "Albums précédents" : "Previous albums";
     case word::about_title: return fr ? "À propos de cette galerie" : "About this gallery";
     case word::about_text: return fr ? "Cette galerie est faite de pages, écrites par Grenier à partir des photos déposées, et servies par les foyers d’une communauté. Elle n’observe pas ses visiteurs et ne demande rien à d’autres serveurs."
                                      : "This gallery is a set of plain pages, written by Grenier from the photos uploaded and served by the homes of a community. It does not watch its visitors and asks nothing of other servers.";
     case word::licences_title: return fr ? "Logiciels libres employés par ces pages" : "Free software in these pages";
-    case word::next: return fr ? "Suivant" : "Next";
     case word::no_folder: return fr ? "Sans dossier" : "Not in a folder";
     case word::see_month: return fr ? "Tout voir" : "See all";
     case word::navigation: return "Navigation";
     case word::parts: return fr ? "Suite" : "More";
     case word::file: return fr ? "Fichier" : "File";
-    case word::close: return fr ? "Fermer" : "Close";
-    case word::zoom: return fr ? "Agrandir" : "Zoom";
-    case word::slide_of: return fr ? "Photo {} sur {}" : "Photo {} of {}";
-    case word::open_page: return fr ? "Ouvrir la page de la photo" : "Open the photo’s page";
-    case word::hide_details: return fr ? "Masquer les détails" : "Hide details";
     case word::failed: return fr ? "La photo ne peut pas être chargée." : "The photo cannot be loaded.";
+    case word::photos_here: return fr ? "Photos de cet album" : "Photos in this album";
     case word::copy_of: return fr ? "Autres noms" : "Other names";
   }
   return {};

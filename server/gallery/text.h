@@ -45,9 +45,9 @@ std::string place_text(language, double latitude, double longitude);
 // The fixed words of the pages.
 enum class word : std::uint8_t {
   skip, timeline, albums, about, other_language, photos_one, photos_many, photo, photo_on, newer, older, previous_photo, next_photo, all_months,
-  undated, waiting_one, waiting_many, empty_title, empty_text, empty_hint, download, details, taken, camera, lens, exposure, focal, iso, size, place,
-  in_albums, month, not_found_title, not_found_text, to_start, folders, more_albums, back_albums, about_title, about_text, licences_title, next, no_folder,
-  see_month, navigation, parts, file, close, zoom, slide_of, open_page, hide_details, failed, copy_of
+  undated, waiting_one, waiting_many, empty_title, empty_text, empty_hint, download, taken, camera, lens, exposure, focal, iso, size, place,
+  in_albums, month, not_found_title, not_found_text, to_start, more_albums, back_albums, about_title, about_text, licences_title, no_folder,
+  see_month, navigation, parts, file, failed, copy_of, photos_here
 };
 std::string_view say(language, word) noexcept;
 // "1 photo", "12 photos"
