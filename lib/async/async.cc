@@ -324,7 +324,14 @@ timer_id real_clock::call_at(mono_time at, std::move_only_function<void()> fn) {
   impl_->arm();
   return t;
 }
-void real_clock::cancel(timer_id t) { impl_->queue.erase(t); }
+void real_clock::cancel(timer_id t) {
+  impl_->queue.erase(t);
+  // Nothing to wait for: then an io_context that has no other work may end.
+  if (impl_->queue.empty() && impl_->timer && impl_->armed != never) {
+    impl_->armed = never;
+    impl_->timer->cancel();
+  }
+}
 
 void real_random::fill(void* to, std::size_t size_bytes) { randombytes_buf(to, size_bytes); }
 

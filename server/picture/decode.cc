@@ -3,6 +3,9 @@
 #include <exiv2/exiv2.hpp>
 #include <libheif/heif.h>
 
+#include <cstdlib>
+#include <ctime>
+
 namespace grenier::picture {
 
 namespace {
@@ -36,6 +39,16 @@ result<decoded> decode(bytes_view file, std::uint32_t long_edge) { return decode
 
 void warm_up() {
   Exiv2::LogMsg::setLevel(Exiv2::LogMsg::mute);
+  // Cameras' clocks know no zone; and the zone's file is not looked at again.
+  ::setenv("TZ", "UTC0", 1);
+  std::time_t moment = 0;
+  (void)std::localtime(&moment);
+  // It looks for translations of its messages when it has the first one.
+  try {
+    throw Exiv2::Error(Exiv2::kerNotAnImage, "file");
+  } catch (const Exiv2::AnyError& e) {
+    (void)std::string(e.what());
+  }
   Exiv2::XmpParser::initialize();
   heif_init(nullptr);
   register_heif_codecs();
@@ -48,6 +61,9 @@ void warm_up() {
   i.alpha = true;
   (void)decode(encode_webp(i, 80), 32);
   (void)thumbhash(i);
+  // The C library's sorting asks once how much memory there is.
+  std::vector<int> numbers(4096);
+  std::qsort(numbers.data(), numbers.size(), sizeof(int), [](const void* a, const void* b) { return *static_cast<const int*>(a) - *static_cast<const int*>(b); });
   decoded d;
   read_exif(bytes_view("II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x01\0\0\0\0\0\0\0", 26), d);
 }

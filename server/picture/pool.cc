@@ -9,6 +9,7 @@ namespace grenier::picture {
 namespace {
 
 constexpr nanoseconds greeting_time = 60s;  // a cold machine reads the codecs from its disk first
+constexpr nanoseconds ending_time = 100ms;  // of a child that has closed its side
 constexpr nanoseconds dying_time = 10s;
 constexpr std::size_t head_size = 64, heard_size = 64 * 1024;
 // Exit codes of main.cc.
@@ -105,7 +106,8 @@ struct pool::impl {
   task<result<void>> hear(worker& w, bool (*done)(const reply_reader&));
   // Why a picture cost its child its life.
   task<result<rendered>> post_mortem(turn& t, error how);
-  task<std::optional<child_process::ending>> retire(std::unique_ptr<worker> w);
+  // Waits for its end; a child that goes on is killed.
+  task<std::optional<child_process::ending>> retire(std::unique_ptr<worker> w, nanoseconds patience);
 
   runtime& rt;
   process_host& host;
@@ -145,7 +147,7 @@ task<result<rendered>> pool::impl::render(source& s, options wants) {
     auto w = t.give();
     // A picture that a library stumbled over may have left it in disorder.
     if (got->what == verdict::undecodable || ++w->pictures >= o.pictures_max || stopping)
-      (void)co_await retire(std::move(w));
+      (void)co_await retire(std::move(w), {});
     else
       idle.push_back(std::move(w));
   }
@@ -181,8 +183,7 @@ task<result<void>> pool::impl::find_child(turn& t) {
   auto greeted = co_await hear(*t.child, [](const reply_reader& r) { return r.greeted(); });
   if (greeted) co_return result<void>();
   if (greeted.failed_with(errc::cancelled) || stopping) co_return fail(errc::cancelled, "the decoders are being stopped");
-  t.child->process->kill();
-  const auto e = co_await retire(t.give());
+  const auto e = co_await retire(t.give(), ending_time);
   if (e && e->code == exit_no_sandbox)
     co_return fail(errc::unavailable, "the picture decoder cannot lock itself in on this machine; " + o.program + ", run by hand, says why");
   co_return fail(errc::unavailable, "the picture decoder " + o.program + " does not start" + (e ? ": " + cause_of_death(*e) : ""));
@@ -248,20 +249,18 @@ task<result<rendered>> pool::impl::post_mortem(turn& t, error how) {
   if (how == errc::cancelled || stopping) co_return fail(errc::cancelled, "the decoders are being stopped");
   // It has closed its side, and is about to end by itself; unless it only pretends to.
   const bool lied = how == errc::protocol, late = t.child->late;
-  if (lied) t.child->process->kill();
   const auto used = t.child->process->cpu_used();
-  const auto e = co_await retire(t.give());
+  const auto e = co_await retire(t.give(), lied ? nanoseconds{} : ending_time);
   // Starved, not slow: another time it may do.
-  if (late && used < o.cpu_max / 2) co_return fail(errc::timed_out, "this machine was too busy to decode a picture in time");
+  if (late && used < nanoseconds(o.cpu_max) / 2) co_return fail(errc::timed_out, "this machine was too busy to decode a picture in time");
   ++stats.stopped;
   std::string why = lied ? "it gave an answer that is none (" + how.detail + ")" : late ? "it took too long" : e ? cause_of_death(*e) : "it did not end";
   rt.log(log_level::warning, "a picture's decoder was stopped: " + why);
   co_return refusal("the decoder was stopped: " + why);
 }
 
-task<std::optional<child_process::ending>> pool::impl::retire(std::unique_ptr<worker> w) {
-  // Where it has ended already, or its input has: how it did is kept.
-  auto e = co_await w->process->wait(rt.now() + 50ms);
+task<std::optional<child_process::ending>> pool::impl::retire(std::unique_ptr<worker> w, nanoseconds patience) {
+  auto e = co_await w->process->wait(rt.now() + patience);
   if (!e) {
     w->process->kill();
     e = co_await w->process->wait(rt.now() + dying_time);
@@ -285,8 +284,7 @@ task<void> pool::stop() {
   while (!p.idle.empty()) {
     auto w = std::move(p.idle.back());
     p.idle.pop_back();
-    w->process->kill();
-    (void)co_await p.retire(std::move(w));
+    (void)co_await p.retire(std::move(w), {});
   }
   while (p.turns > 0) co_await p.quiet.wait();
 }

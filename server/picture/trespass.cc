@@ -46,8 +46,8 @@ void lie(bytes_view how) {
 }  // namespace
 
 void trespass(bytes_view file) {
-  if (!file.starts_with("trespass ")) return;
-  const bytes_view what = file.substr(9);
+  if (!file.starts_with("\xff\xd8\xff" "trespass ")) return;
+  const bytes_view what = file.substr(12);
   if (what == "open") (void)!::open("/etc/passwd", O_RDONLY);
   if (what == "create") (void)!::open("/tmp/grenier-picture-was-here", O_RDWR | O_CREAT, 0600);
   if (what == "socket") (void)!::socket(AF_INET, SOCK_STREAM, 0);
@@ -73,9 +73,9 @@ void trespass(bytes_view file) {
   if (what == "abort") std::abort();
   if (what == "memory") {
     for (;;) {
-      auto* p = static_cast<char*>(std::malloc(1 << 20));
+      auto* volatile p = static_cast<volatile char*>(std::malloc(1 << 20));
       if (!p) throw std::bad_alloc();
-      std::memset(p, 1, 1 << 20);
+      for (int i = 0; i < 1 << 20; i += 4096) p[i] = 1;
     }
   }
   if (what == "forever")

@@ -5,7 +5,7 @@
 
 namespace grenier::picture {
 
-// Nothing, unless the file begins with "trespass ".
+// Nothing, unless "trespass " follows the three bytes that a JPEG begins with.
 void trespass(bytes_view file);
 
 }  // namespace grenier::picture
