@@ -113,21 +113,26 @@ std::string alt_text(language l, const std::string& taken) {
   return t ? std::string(say(l, word::photo_on)) + time_text(l, *t) : std::string(say(l, word::photo)) + ", " + std::string(say(l, word::undated));
 }
 
+std::string sources(const page& p, const item& i) {
+  std::string set, first;
+  for (std::size_t s = 0, named = 0; s < rendition_sizes.size() && named < 2; ++s) {
+    if (!(i.sizes >> s & 1)) continue;
+    if (first.empty()) first = p.to_file(rendition_key(i.id, rendition_sizes[s], true));
+    set += fmt::format("{}{} {}w", set.empty() ? "" : ", ", p.to_file(rendition_key(i.id, rendition_sizes[s], false)), width_at(i, rendition_sizes[s]));
+    ++named;
+  }
+  return first.empty() ? std::string() : fmt::format("src=\"{}\" srcset=\"{}\"", first, set);
+}
+
 void grid(page& p, std::span<const item> items, std::string_view extra_class) {
   p.raw("<ul class=\"grid").raw(extra_class).raw("\" role=\"list\">\n");
   for (const item& i : items) {
-    const std::string id = i.id.hex();
-    std::string set, first;
-    for (std::size_t s = 0; s < 2; ++s) {
-      if (!(i.sizes >> s & 1)) continue;
-      if (first.empty()) first = p.to_file(rendition_key(i.id, rendition_sizes[s], true));
-      set += fmt::format("{}{} {}w", set.empty() ? "" : ", ", p.to_file(rendition_key(i.id, rendition_sizes[s], false)), width_at(i, rendition_sizes[s]));
-    }
+    const std::string from = sources(p, i);
     p.raw(fmt::format("<li class=\"{}\"><a class=\"{}\" href=\"{}\" data-s=\"{}\">", ratio_class(i.width, i.height), colour_class(i.thumbhash), p.to_page(photo_folder(i.id)), i.sizes));
-    if (first.empty()) p.raw("<span class=\"none\">").text(alt_text(p.lang, i.taken)).raw("</span>");
+    if (from.empty()) p.raw("<span class=\"none\">").text(alt_text(p.lang, i.taken)).raw("</span>");
     else
-      p.raw(fmt::format("<img src=\"{}\" srcset=\"{}\" sizes=\"(min-width:1500px) 380px, (min-width:700px) 300px, 45vw\" width=\"{}\" height=\"{}\" loading=\"lazy\" decoding=\"async\" alt=\"", first, set,
-                        i.width, i.height))
+      p.raw(fmt::format("<img {} sizes=\"(min-width:1500px) 380px, (min-width:700px) 300px, 45vw\" width=\"{}\" height=\"{}\" loading=\"lazy\" decoding=\"async\" alt=\"", from, i.width,
+                        i.height))
           .text(alt_text(p.lang, i.taken))
           .raw(i.thumbhash.empty() ? "\">" : "\" data-h=\"" + to_base64(i.thumbhash) + "\">");
     p.raw("</a></li>\n");

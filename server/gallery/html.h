@@ -30,6 +30,8 @@ bytes end(page);
 
 // "Photo, 14 July 2024, 10:11"
 std::string alt_text(language, const std::string& taken);
+// src="..." srcset="..." of its small renditions; empty when there are none.
+std::string sources(const page&, const item&);
 // <ul> of links to photos.
 void grid(page&, std::span<const item>, std::string_view extra_class);
 void picture(page&, const record&);

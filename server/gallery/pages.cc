@@ -225,11 +225,7 @@ class writer {
     for (const album_entry& a : albums) {
       p.raw("<li><a href=\"").raw(p.to_page(album_folder(path.empty() ? a.name : path + "/" + a.name, 1))).raw("\"><span class=\"cover ").raw(a.cover ? colour_class(a.cover->thumbhash) : "").raw("\">");
       if (a.cover && a.cover->sizes != 0) {
-        // The smallest that is at least 640, or the largest there is.
-        std::size_t s = 1;
-        while (s > 0 && !(a.cover->sizes >> s & 1)) --s;
-        while (s < 3 && !(a.cover->sizes >> s & 1)) ++s;
-        p.raw("<img src=\"").raw(p.to_file(rendition_key(a.cover->id, rendition_sizes[s], false))).raw("\" width=\"3\" height=\"2\" loading=\"lazy\" decoding=\"async\" alt=\"\"");
+        p.raw("<img ").raw(sources(p, *a.cover)).raw(" sizes=\"(min-width:700px) 300px, 45vw\" width=\"3\" height=\"2\" loading=\"lazy\" decoding=\"async\" alt=\"\"");
         if (!a.cover->thumbhash.empty()) p.raw(" data-h=\"").raw(to_base64(a.cover->thumbhash)).raw("\"");
         p.raw(">");
       }

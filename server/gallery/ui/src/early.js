@@ -1,4 +1,5 @@
-// Runs before the page is painted: gives every grid its rows, so that nothing moves afterwards. Small, because the page waits for it.
+// Runs before the page is painted: gives every grid its rows, so that nothing moves afterwards, and lets pictures wait until one comes near.
+// Small, because the page waits for it.
 import justified from 'justified-layout'
 
 const root = document.documentElement
@@ -45,6 +46,32 @@ function place(grid, width) {
   grid.style.height = height + 'px'
 }
 
+// Browsers load lazy pictures far ahead; a home's line is slow, so here it is less than a screen.
+const near = new IntersectionObserver(
+  (seen) => {
+    for (const s of seen) if (s.isIntersecting) bring(s.target)
+  },
+  { rootMargin: '240px' },
+)
+function bring(img) {
+  near.unobserve(img)
+  if (img.dataset.srcset) img.srcset = img.dataset.srcset
+  if (img.dataset.src) img.src = img.dataset.src
+  delete img.dataset.srcset
+  delete img.dataset.src
+}
+function wait(img) {
+  if (img.dataset.waits) return
+  img.dataset.waits = 1
+  for (const name of ['srcset', 'src']) {
+    if (!img.hasAttribute(name)) continue
+    img.dataset[name] = img.getAttribute(name)
+    img.removeAttribute(name)
+  }
+  near.observe(img)
+}
+addEventListener('beforeprint', () => document.querySelectorAll('img[data-src]').forEach(bring))
+
 let lastWidth = 0
 function layout(all) {
   const width = document.body.clientWidth
@@ -54,15 +81,16 @@ function layout(all) {
   const widths = grids.map((g) => Math.floor(g.getBoundingClientRect().width))
   grids.forEach((g, i) => place(g, widths[i]))
 }
-window.grenierLayout = () => layout(true)
+function show() {
+  document.querySelectorAll('.grid img, .cards img').forEach(wait)
+  layout(true)
+}
+window.grenierLayout = show
 
 function start() {
-  try {
-    layout(true)
-  } finally {
-    root.classList.add('ready')
-  }
+  root.classList.add('ready')
+  show()
   addEventListener('resize', () => requestAnimationFrame(() => layout(false)))
 }
-if (document.readyState === 'loading') document.addEventListener('DOMContentLoaded', start)
-else start()
+// The page has been read, and later scripts are not waited for.
+document.addEventListener('readystatechange', start, { once: true })

@@ -107,16 +107,14 @@ async function append(link) {
   const pager = link.closest('.pager')
   const on = one('.pager a[rel=next]', next)
   const grid = one('main > .grid')
-  const had = all('.grid li').length
   if (grid) grid.append(...all('main > .grid > li', next))
   else pager.before(...all('main > .month', next))
   if (on) link.href = on.href
   else link.remove()
   if (!pager.children.length) pager.remove()
   window.grenierLayout?.()
-  const main = one('main')
-  watch(main)
-  if (had) roving(main)
+  watch(one('main'))
+  roving(document)
   if (on) ahead.observe(link)
 }
 const ahead = new IntersectionObserver(
@@ -132,4 +130,4 @@ const ahead = new IntersectionObserver(
 
 watch(document)
 roving(document)
-if (one('main > .grid, main > .month') && !one('.cards')) all('.pager a[rel=next]').forEach((a) => ahead.observe(a))
+if (one('main > .grid, main > .month') && !one('.cards')) addEventListener('scroll', () => all('.pager a[rel=next]').forEach((a) => ahead.observe(a)), { once: true, passive: true })
