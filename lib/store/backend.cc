@@ -35,6 +35,11 @@ class real_backend final : public backend {
   task<result<table::list_page>> list(table::list_request q, table::op_options o) override {
     return rows_.list(std::move(q), std::move(o));
   }
+  task<result<table::any_row>> read_any(table::row_key k, table::op_options o) override { return rows_.read_any(std::move(k), std::move(o)); }
+  task<result<table::any_page>> list_any(table::list_request q, table::op_options o) override {
+    return rows_.list_any(std::move(q), std::move(o));
+  }
+  bool quorum_is_dark(layout::partition p) const override { return rows_.quorum_is_dark(p); }
   task<result<table::row>> find_copy(table::table_id t, bytes key, mono_time deadline) override {
     return rows_.find_copy(t, std::move(key), deadline);
   }

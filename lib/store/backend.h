@@ -25,6 +25,9 @@ class backend {
   virtual task<result<std::vector<result<ballot>>>> write(std::vector<table::write_item>, table::op_options) = 0;
   virtual task<result<table::row>> compare_and_swap(table::row_key, table::judge, table::op_options) = 0;
   virtual task<result<table::list_page>> list(table::list_request, table::op_options) = 0;
+  virtual task<result<table::any_row>> read_any(table::row_key, table::op_options) = 0;
+  virtual task<result<table::any_page>> list_any(table::list_request, table::op_options) = 0;
+  virtual bool quorum_is_dark(layout::partition) const = 0;
   virtual task<result<table::row>> find_copy(table::table_id, bytes key, mono_time deadline) = 0;
   virtual std::vector<std::pair<bytes, table::row>> all_copies(table::table_id) const = 0;
   virtual task<result<void>> publish(table::table_id, bytes key, layout::partition fenced, mono_time deadline) = 0;

@@ -25,6 +25,8 @@ class fake_backend final : public backend {
   };
   std::deque<fault> faults;  // each hits the next operation of its name
   bool copies_frozen = false;
+  bool dark = false;         // the quorum is, and known to be
+  std::set<table::row_key> unheard_of;  // by this home
   std::size_t page_max = 1000;
   bool space = true;
   std::optional<std::size_t> replica_rank = 0;
@@ -57,6 +59,7 @@ class fake_backend final : public backend {
 
   task<result<table::row>> read(table::row_key k, table::op_options o) override {
     ++calls["read"];
+    if (dark) co_return fail(errc::unavailable, "too few homes are up");
     ASSERT(o.deadline != never);
     if (o.early) o.early(early_row ? *early_row : show(k, o.with_body));
     co_await sleep_for(rt_, rtt);
@@ -66,6 +69,7 @@ class fake_backend final : public backend {
   }
   task<result<std::vector<result<ballot>>>> write(std::vector<table::write_item> items, table::op_options o) override {
     ++calls["write"];
+    if (dark) co_return fail(errc::unavailable, "too few homes are up");
     ASSERT(o.deadline != never);
     co_await sleep_for(rt_, rtt / 2);
     std::vector<result<ballot>> answers;
@@ -87,6 +91,7 @@ class fake_backend final : public backend {
   }
   task<result<table::row>> compare_and_swap(table::row_key k, table::judge judge, table::op_options o) override {
     ++calls["swap"];
+    if (dark) co_return fail(errc::unavailable, "too few homes are up");
     ASSERT(o.deadline != never);
     co_await sleep_for(rt_, rtt);
     CO_TRY_VOID(check_fence(o));
@@ -101,6 +106,7 @@ class fake_backend final : public backend {
   }
   task<result<table::list_page>> list(table::list_request q, table::op_options o) override {
     ++calls["list"];
+    if (dark) co_return fail(errc::unavailable, "too few homes are up");
     co_await sleep_for(rt_, rtt);
     if (auto f = next_fault("list")) co_return fail(f->code);
     CO_TRY_VOID(check_fence(o));
@@ -130,6 +136,22 @@ class fake_backend final : public backend {
     }
     co_return page;
   }
+  task<result<table::any_row>> read_any(table::row_key k, table::op_options o) override {
+    ++calls["read_any"];
+    ASSERT(o.deadline != never);
+    co_return table::any_row{unheard_of.contains(k) ? table::row() : show(k, o.with_body), true};
+  }
+  task<result<table::any_page>> list_any(table::list_request q, table::op_options o) override {
+    ++calls["list_any"];
+    const bool was = std::exchange(dark, false);
+    o.fence.reset();
+    auto page = co_await list(std::move(q), std::move(o));
+    dark = was;
+    --calls["list"];
+    if (!page) co_return fail(page.error());
+    co_return table::any_page{std::move(*page), true};
+  }
+  bool quorum_is_dark(layout::partition) const override { return dark; }
   task<result<table::row>> find_copy(table::table_id t, bytes key, mono_time) override {
     if (auto at = copies_.find({t, key}); at != copies_.end()) co_return at->second;
     co_await sleep_for(rt_, rtt);

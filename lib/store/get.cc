@@ -55,23 +55,47 @@ std::unexpected<error> no_such_key() { return fail(errc::no_such_key, "there is 
 
 }  // namespace
 
+task<result<table::any_row>> service::impl::read_as(table::row_key key, table::op_options o, consistency how) {
+  const auto p = below->partition_of(key.partition_key);
+  table::op_options plain{.deadline = o.deadline, .priority = o.priority, .fence = {}, .with_body = o.with_body, .early = {}};
+  if (how == consistency::any) {
+    auto here = co_await below->read_any(key, std::move(plain));
+    if (here && here->row.written) co_return here;
+    auto asked = co_await below->read(key, std::move(o));
+    if (asked) co_return table::any_row{std::move(*asked), false};
+    if (here && asked.failed_with(errc::unavailable)) co_return here;
+    co_return fail(asked.error());
+  }
+  if (how == consistency::strong || !below->quorum_is_dark(p)) {
+    auto agreed = co_await below->read(key, std::move(o));
+    if (agreed) co_return table::any_row{std::move(*agreed), false};
+    if (how == consistency::strong || !agreed.failed_with(errc::unavailable) || !below->quorum_is_dark(p)) co_return fail(agreed.error());
+  }
+  CO_TRY(auto here, co_await below->read_any(std::move(key), std::move(plain)));
+  // That it was never heard of here does not say that it is not there.
+  if (!here.row.written) co_return fail(errc::unavailable, "too few homes are up, and this one does not know the object");
+  co_return here;
+}
+
 task<result<service::impl::found_object>> service::impl::find_object(call c, std::string bucket_name, std::string key, action a,
-                                                                     bool with_body, std::function<void(const table::row&)> early) {
+                                                                     bool with_body, std::function<void(const table::row&)> early,
+                                                                     consistency how) {
   CO_TRY_VOID(check_key(key));
   for (int i = 0;; ++i) {
     CO_TRY(bucket b, co_await admit(c, bucket_name, a));
     auto o = reading(c.deadline, &b);
     o.with_body = with_body;
     if (early) o.early = early;
-    auto r = co_await below->read(model::object_key(b.id, key), std::move(o));
+    auto r = co_await read_as(model::object_key(b.id, key), std::move(o), how);
     if (r.failed_with(errc::conflict) && i + 1 < fence_retries) continue;
     if (!r) co_return fail(r.error());
-    if (!r->value.present) co_return no_such_key();
-    CO_TRY(auto row, model::decode_object(r->value.row));
+    const table::row_value& value = r->row.value;
+    if (!value.present) co_return no_such_key();
+    CO_TRY(auto row, model::decode_object(value.row));
     if (row.delete_marker) co_return no_such_key();
-    if (with_body && row.inline_body && (r->value.body ? r->value.body->size() : 0) != row.meta.size)
+    if (with_body && row.inline_body && (value.body ? value.body->size() : 0) != row.meta.size)
       co_return fail(errc::corrupt, "the object's body is not as long as its row says");
-    co_return found_object{std::move(row), r->value.body, std::move(b)};
+    co_return found_object{std::move(row), value.body, std::move(b), r->stale_possible};
   }
 }
 
@@ -94,8 +118,9 @@ task<result<get_result>> service::get(call c, get_request q) {
       prefetched->arriving.emplace(s.rt);
       s.tasks.spawn("prefetch", s.fetch(block->hash, *prefetched->arriving, wire::priority::foreground));
     };
-  CO_TRY(auto found, co_await s.find_object(c, q.bucket, q.key, action::get_object, !q.head, early));
+  CO_TRY(auto found, co_await s.find_object(c, q.bucket, q.key, action::get_object, !q.head, early, q.how));
   get_result r;
+  r.stale_possible = found.stale_possible;
   auto holds = check_read(q.when, found.row.meta);
   if (holds.failed_with(errc::not_modified)) {
     r.not_modified = true;

@@ -127,7 +127,9 @@ struct service::impl {
     model::bucket bucket;
   };
   task<result<found_object>> find_object(call, std::string bucket_name, std::string key, model::action, bool with_body,
-                                         std::function<void(const table::row&)> early);
+                                         std::function<void(const table::row&)> early, consistency how = consistency::strong);
+  task<result<table::any_row>> read_as(table::row_key, table::op_options, consistency);
+    bool stale_possible = false;
   // first, length: within the object. `prefetched`: what an early look at the local copy started, with its hash.
   struct prefetched_block {
     block_hash hash;
@@ -149,7 +151,8 @@ struct service::impl {
   task<result<received_body>> receive_again(table::row_key owner, model::object_row from, shared_bytes body, byte_range, expected_body, call);
   task<result<std::optional<model::part_row>>> refer_part(table::row_key owner, std::shared_ptr<attempt>, model::object_row from, byte_range,
                                                           mono_time deadline);
-  task<result<table::list_page>> list_rows(call, std::string bucket_name, model::action, table::list_request, bucket* judged_by);
+  task<result<table::any_page>> list_rows(call, std::string bucket_name, model::action, table::list_request, consistency = consistency::strong);
+  task<result<table::any_page>> list_as(table::list_request, table::op_options, consistency);
 
   // ----------------------------------------------------------------------------- multipart (multipart.cc, complete.cc)
   static result<model::upload_row> open_upload(const result<table::row>&);

@@ -39,13 +39,23 @@ upload_info info_of(const model::upload_row& u) { return {u.key, u.id, u.started
 
 }  // namespace
 
-task<result<table::list_page>> service::impl::list_rows(call c, std::string bucket_name, action a, table::list_request q, bucket* judged_by) {
+task<result<table::any_page>> service::impl::list_as(table::list_request q, table::op_options o, consistency how) {
+  const auto p = below->partition_of(q.partition_key);
+  table::op_options plain{.deadline = o.deadline, .priority = o.priority, .fence = {}, .with_body = false, .early = {}};
+  if (how == consistency::strong || (how == consistency::strong_if_up && !below->quorum_is_dark(p))) {
+    auto agreed = co_await below->list(q, std::move(o));
+    if (agreed) co_return table::any_page{std::move(*agreed), false};
+    if (how == consistency::strong || !agreed.failed_with(errc::unavailable) || !below->quorum_is_dark(p)) co_return fail(agreed.error());
+  }
+  co_return co_await below->list_any(std::move(q), std::move(plain));
+}
+
+task<result<table::any_page>> service::impl::list_rows(call c, std::string bucket_name, action a, table::list_request q, consistency how) {
   for (int i = 0;; ++i) {
     CO_TRY(bucket b, co_await admit(c, bucket_name, a));
     q.partition_key = b.id.str();
-    auto page = co_await below->list(q, reading(c.deadline, &b));
+    auto page = co_await list_as(q, reading(c.deadline, &b), how);
     if (page.failed_with(errc::conflict) && i + 1 < fence_retries) continue;
-    if (page && judged_by) *judged_by = std::move(b);
     co_return page;
   }
 }
@@ -66,7 +76,9 @@ task<result<list_result>> service::list(call c, list_request q) {
     co_return r;
   }
   for (;;) {
-    CO_TRY(auto page, co_await impl_->list_rows(c, q.bucket, action::list_objects, below, nullptr));
+    CO_TRY(auto told, co_await impl_->list_rows(c, q.bucket, action::list_objects, below, q.how));
+    r.stale_possible = r.stale_possible || told.stale_possible;
+    table::list_page& page = told.page;
     for (auto& e : page.entries) {
       r.last = e.key;
       if (e.is_prefix) {
@@ -95,7 +107,8 @@ task<result<service::list_parts_result>> service::list_parts(call c, std::string
   q.start = model::part_key(b.id, key, upload, after + 1).sort_key;
   list_parts_result r;
   if (after < part_number_max) {
-    CO_TRY(auto page, co_await s.list_rows(c, bucket_name, action::list_parts, q, nullptr));
+    CO_TRY(auto told, co_await s.list_rows(c, bucket_name, action::list_parts, q));
+    const table::list_page& page = told.page;
     for (const auto& e : page.entries) {
       CO_TRY(auto p, model::decode_part(e.projection));
       r.parts.push_back({p.number, p.etag, p.size, p.modified_ms, p.checksums});
@@ -127,7 +140,8 @@ task<result<list_uploads_result>> service::list_uploads(call c, std::string buck
   list_uploads_result r;
   auto full = [&] { return r.uploads.size() + r.prefixes.size() >= max; };
   for (bool more = true; more;) {
-    CO_TRY(auto page, co_await impl_->list_rows(c, bucket_name, action::list_uploads, q, nullptr));
+    CO_TRY(auto told, co_await impl_->list_rows(c, bucket_name, action::list_uploads, q));
+    const table::list_page& page = told.page;
     more = page.truncated;
     q.start = page.next;
     for (const auto& e : page.entries) {

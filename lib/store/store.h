@@ -86,6 +86,13 @@ struct put_result {
   std::uint64_t size = 0;
 };
 
+// How sure the rows that are read have to be. (Blocks are what their names say, wherever they come from.)
+enum class consistency : std::uint8_t {
+  strong,        // what a quorum agrees on, or unavailable
+  strong_if_up,  // the same while a quorum is up; when it is known to be dark, what the nearest home holds, which may be stale (5b.15)
+  any,           // what the nearest home holds, this one first: no round trip. What it never heard of is asked of the quorum
+};
+
 struct get_request {
   std::string bucket, key;
   conditions when;
@@ -95,6 +102,7 @@ struct get_request {
   std::optional<std::uint64_t> if_range_ms;
   std::optional<std::uint32_t> part_number;
   bool head = false;                            // no body wanted
+  consistency how = consistency::strong;
 };
 struct get_result {
   object_meta meta;
@@ -102,6 +110,7 @@ struct get_result {
   bool partial = false;
   bool not_modified = false;                    // 304: meta is set, there is no body
   std::uint32_t parts = 0;                      // when asked by part number
+  bool stale_possible = false;                  // no quorum was asked
   std::unique_ptr<body_reader> body;            // null for head
 };
 
@@ -126,6 +135,7 @@ struct list_request {
   std::string bucket, prefix, delimiter;
   std::string start_after;                      // strictly after
   std::size_t entries_max = 1000;
+  consistency how = consistency::strong;
 };
 struct list_result {
   struct item {
@@ -136,6 +146,7 @@ struct list_result {
   std::vector<std::string> prefixes;
   bool truncated = false;
   std::string last;                             // go on after this
+  bool stale_possible = false;                  // no quorum was asked
 };
 
 struct upload_part_request {

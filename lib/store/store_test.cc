@@ -526,3 +526,71 @@ TEST_CASE("too large is refused before a byte is read") {
   CHECK(h.put_from("x", from).failed_with(errc::too_large));
   CHECK(from.at == 0);
 }
+
+TEST_CASE("what may be stale is read here, without a round trip; what was never heard of here is asked of the quorum") {
+  home h;
+  REQUIRE(h.put("small", some_bytes(5000)));
+  REQUIRE(h.put("large", some_bytes(200 * k)));
+  for (const auto& [hash, body] : h.below->blocks) h.below->here.insert(hash);
+  h.below->calls.clear();
+  double rounds = 0;
+  get_request g{.bucket = "photos", .key = "small"};
+  g.how = consistency::any;
+  auto got = h.timed(h.store->get(h.as_alice(), g), rounds);
+  REQUIRE(got);
+  CHECK(rounds < 0.1);
+  CHECK(got->stale_possible);
+  CHECK(*h.read(*got->body) == some_bytes(5000));
+  g.key = "large";
+  got = h.run(h.store->get(h.as_alice(), g));
+  REQUIRE(got);
+  CHECK(*h.read(*got->body) == some_bytes(200 * k));
+  list_request l{.bucket = "photos"};
+  l.how = consistency::any;
+  auto listed = h.timed(h.store->list(h.as_alice(), l), rounds);
+  REQUIRE(listed);
+  CHECK(listed->stale_possible);
+  CHECK(listed->items.size() == 2);
+  CHECK(h.below->calls["read"] == 0);
+  // One that came to other homes only.
+  for (const auto& [key, row] : h.below->rows)
+    if (key.table == table::table_id::object) h.below->unheard_of.insert(key);
+  got = h.run(h.store->get(h.as_alice(), g));
+  REQUIRE(got);
+  CHECK(!got->stale_possible);
+  CHECK(h.below->calls["read"] == 1);
+  g.key = "never";
+  CHECK(h.run(h.store->get(h.as_alice(), g)).failed_with(errc::no_such_key));
+}
+
+TEST_CASE("while the quorum is dark a read that allows it answers with what is here and says so; nothing else does") {
+  home h;
+  REQUIRE(h.put("a", some_bytes(5000)));
+  REQUIRE(h.put("gone", some_bytes(10)));
+  REQUIRE(h.run(h.store->remove(h.as_alice(), "photos", "gone")));
+  get_request strong{.bucket = "photos", .key = "a"}, weak = strong;
+  weak.how = consistency::strong_if_up;
+  auto got = h.run(h.store->get(h.as_alice(), weak));
+  REQUIRE(got);
+  CHECK(!got->stale_possible);
+  h.below->dark = true;
+  CHECK(h.run(h.store->get(h.as_alice(), strong)).failed_with(errc::unavailable));
+  got = h.run(h.store->get(h.as_alice(), weak));
+  REQUIRE(got);
+  CHECK(got->stale_possible);
+  CHECK(*h.read(*got->body) == some_bytes(5000));
+  weak.key = "gone";
+  CHECK(h.run(h.store->get(h.as_alice(), weak)).failed_with(errc::no_such_key));
+  weak.key = "never";  // others may have it
+  CHECK(h.run(h.store->get(h.as_alice(), weak)).failed_with(errc::unavailable));
+  list_request l{.bucket = "photos"};
+  CHECK(h.run(h.store->list(h.as_alice(), l)).failed_with(errc::unavailable));
+  l.how = consistency::strong_if_up;
+  auto listed = h.run(h.store->list(h.as_alice(), l));
+  REQUIRE(listed);
+  CHECK(listed->stale_possible);
+  CHECK(listed->items.size() == 1);
+  CHECK(h.put("b", some_bytes(10)).failed_with(errc::unavailable));
+  // Who may not read, may not read what is stale either.
+  CHECK(h.run(h.store->get(h.as_bob(), weak)).failed_with(errc::access_denied));
+}

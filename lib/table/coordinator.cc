@@ -10,8 +10,10 @@ coordinator::coordinator(core& c, layout_keeper& l, replica& r, copies& co)
     : core_(c), layout_(l), replica_(r), copies_(co), mutations_(mutations_named(c.options.mutations)), liveness_changed_(c.rt), clock_judged_(c.rt) {}
 
 void coordinator::start() {
+  liveness_at_ = core_.rt.now();
   core_.peers.on_liveness([this](node_id, bool) {
     ++liveness_;
+    liveness_at_ = core_.rt.now();
     liveness_changed_.wake_all();
   });
 }

@@ -24,6 +24,11 @@ class coordinator {
   task<result<void>> merge(std::vector<write_item>, op_options);
   task<result<std::vector<std::pair<node_id, bytes>>>> query(layout::partition, std::uint16_t question, bytes argument, op_options);
 
+  // Of one replica, the nearest that answers (any.cc).
+  task<result<any_row>> read_any(row_key, op_options);
+  task<result<any_page>> list_any(list_request, op_options);
+  bool quorum_is_dark(layout::partition) const;
+
   // What a quorum holds of a row, as an accept to whoever missed it.
   struct settled_row {
     ballot written;
@@ -97,6 +102,13 @@ class coordinator {
   task<result<pb::list_answer>> ask_list(node_id, std::shared_ptr<const pb::list_request>, wire::call_options);
   task<result<list_page>> list_once(list_request, mono_time deadline, wire::priority, std::optional<fence>, unsigned depth);
   task<result<std::optional<list_entry>>> settle_entry(list_request, list_entry, mono_time deadline, wire::priority, unsigned depth);
+  static list_page make_page(std::vector<std::optional<list_entry>> shown, const list_merged&, std::size_t entries_max);
+  template <class T>
+  task<result<T>> nearest(layout::partition, mono_time deadline, std::function<task<result<T>>(node_id)> ask);
+  std::deque<node_id> who_may_tell(layout::partition) const;
+  bool decides_alone(layout::partition) const;
+  task<result<row>> row_of_one(node_id, row_key, layout::partition, bool with_body, wire::call_options);
+  task<result<list_page>> page_of_one(node_id, list_request, layout::partition, wire::call_options);
   task<result<pb::counters_answer>> ask_count(node_id, std::shared_ptr<const pb::counters_request>, wire::call_options);
 
   core& core_;
@@ -106,6 +118,7 @@ class coordinator {
   table::mutations mutations_;
   std::function<void(node_id, layout::partition, const row_key&)> missed_;
   std::uint64_t liveness_ = 0;  // counts changes
+  mono_time liveness_at_{};     // the last one
   wait_list liveness_changed_;
   static constexpr std::uint32_t eras_max = 15;
   std::vector<hlc_time> eras_;     // the last time given in each

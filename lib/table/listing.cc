@@ -171,7 +171,11 @@ task<result<list_page>> coordinator::list_once(list_request q, mono_time deadlin
   list_page page;
   for (auto& e : shown) {
     if (!e) continue;
-    if (page.entries.size() == q.entries_max) {
+    if (page.entries.size() == entries_max) {
+  co_return make_page(std::move(shown), all, q.entries_max);
+}
+
+list_page coordinator::make_page(std::vector<std::optional<list_entry>> shown, const list_merged& all, std::size_t entries_max) {
       page.truncated = true;
       break;
     }
@@ -186,7 +190,7 @@ task<result<list_page>> coordinator::list_once(list_request q, mono_time deadlin
     if (!page.entries.empty()) page.next = std::max(page.next, after(page.entries.back()));
   }
   if (page.truncated && page.next.empty()) page.truncated = false;
-  co_return page;
+  return page;
 }
 
 task<result<list_page>> coordinator::list(list_request q, op_options o) {

@@ -429,6 +429,14 @@ task<result<std::vector<std::pair<bytes, bytes>>>> replica::scan_here(table_id t
   }
 }
 
+task<result<row>> replica::row_here(layout::partition p, row_key k, bool with_body) {
+  const bytes at = place(p, k);
+  CO_TRY(auto raw, co_await core_.store.get(kv::family::row, at));
+  CO_TRY(auto h, co_await hold(at, raw ? std::move(*raw) : bytes(), with_body));
+  CO_TRY(auto u, unpack(h.what.accepted_value));
+  co_return row{h.what.accepted, {.present = u.present, .row = bytes(u.row), .body = h.body}};
+}
+
 task<result<std::vector<bytes>>> replica::keys_here(table_id t, layout::partition p, bytes after, std::size_t keys_max) {
   bytes table = partition_prefix(p);
   table.push_back(static_cast<char>(t));

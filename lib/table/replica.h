@@ -34,6 +34,8 @@ class replica {
 
   task<result<void>> merge_here(std::vector<write_item>, kv::batch extra);
   task<result<std::vector<std::pair<bytes, bytes>>>> scan_here(table_id, bytes partition_key);
+  // A register row as it is here.
+  task<result<row>> row_here(layout::partition, row_key, bool with_body);
   task<result<std::vector<bytes>>> keys_here(table_id, layout::partition, bytes after, std::size_t keys_max);
   using answerer = std::move_only_function<task<result<bytes>>(layout::partition, bytes)>;
   void answer_query(std::uint16_t question, answerer a) { questions_[question] = std::move(a); }

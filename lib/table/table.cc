@@ -71,6 +71,10 @@ task<result<row>> replicated::compare_and_swap(row_key k, judge j, op_options o)
 task<result<list_page>> replicated::list(list_request q, op_options o) { return impl_->coordinating.list(std::move(q), std::move(o)); }
 task<result<void>> replicated::merge(std::vector<write_item> w, op_options o) { return impl_->coordinating.merge(std::move(w), std::move(o)); }
 
+task<result<any_row>> replicated::read_any(row_key k, op_options o) { return impl_->coordinating.read_any(std::move(k), std::move(o)); }
+task<result<any_page>> replicated::list_any(list_request q, op_options o) { return impl_->coordinating.list_any(std::move(q), std::move(o)); }
+bool replicated::quorum_is_dark(layout::partition p) const { return impl_->coordinating.quorum_is_dark(p); }
+
 task<result<row>> replicated::find_copy(table_id t, bytes key, mono_time deadline) { return impl_->small.read_through(t, std::move(key), deadline); }
 std::vector<std::pair<bytes, row>> replicated::all_copies(table_id t) const { return impl_->small.all(t); }
 task<result<void>> replicated::publish(table_id t, bytes key, layout::partition fenced, mono_time deadline) {

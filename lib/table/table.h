@@ -100,6 +100,16 @@ struct list_page {
   bytes next;                 // start of the next page, when truncated
 };
 
+// What one replica holds, which may be older than what a quorum agreed on, or, seldom, newer than what it will agree on.
+struct any_row {
+  table::row row;
+  bool stale_possible = true;  // false: this home alone decides
+};
+struct any_page {
+  list_page page;
+  bool stale_possible = true;
+};
+
 // Called on every replica that takes a value, before its commit: what it puts in the batch is applied with the row or not at all.
 // Must not suspend. For merge rows `before` and `after` are the values before and after the join.
 struct change {
@@ -228,6 +238,13 @@ class replicated {
   task<result<list_page>> list(list_request, op_options);
   // Merge rows: joined on a quorum of the row's replicas. 1 R.
   task<result<void>> merge(std::vector<write_item>, op_options);
+
+  // Without a quorum, for what may be stale: this node's own replica, with no round trip, or else the nearest one that answers. A
+  // replica that still merges the partition is not asked (5b.5). Nothing is written back; a fence is not looked at. unavailable: none is up.
+  task<result<any_row>> read_any(row_key, op_options);
+  task<result<any_page>> list_any(list_request, op_options);
+  // No quorum of the partition is up, and nobody came back in the last seconds: known to be dark, not merely slow.
+  bool quorum_is_dark(layout::partition) const;
 
   // ------------------------------------------------------------------------------- copies of the small tables
   // The local copy; a miss asks the quorum. present = false: known not to be there.

@@ -738,3 +738,147 @@ TEST_CASE("digests in memory are bounded, those in use stay, and none is forgott
   CHECK(tree.leaves(7, merkle::leaf_of("row") / (merkle_leaves / merkle_inner))[merkle::leaf_of("row") % (merkle_leaves / merkle_inner)] == 3);
   store.reset();
 }
+
+namespace {
+
+result<any_row> read_any(homes& h, std::size_t i, const bytes& k, bool body = false) {
+  auto o = h.soon(5s);
+  o.with_body = body;
+  auto r = h.w.await(h.w.at(i), h[i].tables.read_any(homes::key(k), std::move(o)));
+  if (!r) return fail(errc::internal, "did not end");
+  return std::move(*r);
+}
+result<any_page> list_any(homes& h, std::size_t i, const bytes& prefix = {}, const bytes& delimiter = {}, std::size_t max = 1000, const bytes& start = {}) {
+  list_request q{table_id::object, "photos", prefix, delimiter, start, max};
+  auto r = h.w.await(h.w.at(i), h[i].tables.list_any(std::move(q), h.soon(5s)));
+  if (!r) return fail(errc::internal, "did not end");
+  return std::move(*r);
+}
+
+}  // namespace
+
+TEST_CASE("what may be stale is read from this home's own replica, also when both others are dark; what may not is refused then") {
+  homes h(71);
+  h.grow(3);
+  REQUIRE(h.write(0, "a", "1", share("its body")));
+  REQUIRE(h.write(0, "d/1", "x"));
+  REQUIRE(h.write(0, "d/2", "y"));
+  h.w.run_for(2s);
+  const auto p = layout::partition_of("photos", 256);
+  CHECK(!h[2].tables.quorum_is_dark(p));
+  h.crash(0, true);
+  h.crash(1, true);
+  h.w.run_for(20s);
+  CHECK(h[2].tables.quorum_is_dark(p));
+  const mono_time began = h.w.now();
+  auto r = read_any(h, 2, "a", true);
+  REQUIRE(r);
+  CHECK(h.w.now() - began < 5ms);
+  CHECK(r->stale_possible);
+  CHECK(r->row.value.row == "1");
+  REQUIRE(r->row.value.body);
+  CHECK(*r->row.value.body == "its body");
+  CHECK(!read_any(h, 2, "never")->row.value.present);
+  auto l = list_any(h, 2, {}, "/");
+  REQUIRE(l);
+  CHECK(l->stale_possible);
+  REQUIRE(l->page.entries.size() == 2);
+  CHECK(l->page.entries[0].key == "a");
+  CHECK(l->page.entries[1].key == "d/");
+  l = list_any(h, 2, {}, {}, 2);
+  REQUIRE(l);
+  CHECK(l->page.truncated);
+  CHECK(list_any(h, 2, {}, {}, 2, l->page.next)->page.entries.size() == 1);
+  CHECK(h.w.now() - began < 20ms);
+  CHECK(h.read(2, "a").failed_with(errc::unavailable));
+  CHECK(h.write(2, "a", "2").failed_with(errc::unavailable));
+  h.again(0);
+  h.w.run_for(10s);
+  CHECK(!h[2].tables.quorum_is_dark(p));
+  CHECK(h.read(2, "a")->value.row == "1");
+}
+
+TEST_CASE("of two homes the second alone reads what may be stale; of one nothing is stale") {
+  homes h(72);
+  h.found();
+  REQUIRE(h.write(0, "a", "1"));
+  CHECK(!read_any(h, 0, "a")->stale_possible);
+  CHECK(!list_any(h, 0)->stale_possible);
+  h.join();
+  REQUIRE(h.settled(2, 120s));
+  h.w.run_for(5s);
+  const auto p = layout::partition_of("photos", 256);
+  const std::size_t casting = h[0].tables.layout().current.casting == home_id(0) ? 0 : 1;
+  h.crash(casting, true);
+  h.w.run_for(20s);
+  CHECK(h[1 - casting].tables.quorum_is_dark(p));
+  auto r = read_any(h, 1 - casting, "a");
+  REQUIRE(r);
+  CHECK(r->stale_possible);
+  CHECK(r->row.value.row == "1");
+  h.again(casting);
+  h.w.run_for(10s);
+  h.crash(1 - casting, true);
+  h.w.run_for(20s);
+  CHECK(!h[casting].tables.quorum_is_dark(p));  // it decides alone
+  CHECK(h.read(casting, "a")->value.row == "1");
+}
+
+TEST_CASE("a home that still merges a partition neither answers from its own replica nor for others") {
+  homes h(73);
+  h.found();
+  h.join();
+  REQUIRE(h.settled(2, 120s));
+  for (int i = 0; i < 10; ++i) REQUIRE(h.write(0, "k" + std::to_string(i), "v"));
+  h.hub.drop = [](node_id, node_id, wire::method m) { return m == wire::method::table_pull; };
+  h.join();
+  h.w.run_for(5s);
+  const mono_time began = h.w.now();
+  auto r = read_any(h, 2, "k3");  // whatever it may have been sent so far
+  REQUIRE(r);
+  CHECK(r->row.value.row == "v");
+  CHECK(h.w.now() - began > 45ms);
+  CHECK(list_any(h, 2)->page.entries.size() == 10);
+  // Of the homes that are asked by another one, too.
+  h.crash(0, true);
+  h.crash(1, true);
+  h.w.run_for(20s);
+  CHECK(read_any(h, 2, "k3").failed_with(errc::unavailable));
+  CHECK(list_any(h, 2).failed_with(errc::unavailable));
+  h.hub.drop = nullptr;
+  h.again(0);
+  h.again(1);
+  REQUIRE(h.settled(3, 120s));
+  h.w.run_for(10s);
+  CHECK(h.w.run_until([&] { return h[2].tables.status().partitions_to_sync == 0; }, 300s));
+  const mono_time later = h.w.now();
+  CHECK(read_any(h, 2, "k3")->row.value.row == "v");
+  CHECK(h.w.now() - later < 5ms);
+}
+
+TEST_CASE("a home that keeps no copy reads from the nearest that answers, and goes round one that is silent") {
+  homes h(74);
+  h.grow(4);
+  const auto p = layout::partition_of("photos", 256);
+  const auto& replicas = h[0].tables.layout().current.replicas(p);
+  std::size_t other = 0;
+  for (std::size_t i = 0; i < 4; ++i)
+    if (std::find(replicas.begin(), replicas.end(), home_id(i)) == replicas.end()) other = i;
+  REQUIRE(h.write(other, "a", "1", share("body")));
+  h.w.run_for(2s);
+  const mono_time began = h.w.now();
+  auto r = read_any(h, other, "a", true);
+  REQUIRE(r);
+  CHECK(r->row.value.row == "1");
+  REQUIRE(r->row.value.body);
+  CHECK(h.w.now() - began < 60ms);
+  // Two of its three replicas fall silent.
+  std::size_t left = 2;
+  for (std::size_t i = 0; i < 4 && left; ++i)
+    if (i != other) h.crash(i, true), --left;
+  const mono_time then = h.w.now();
+  r = read_any(h, other, "a");
+  REQUIRE(r);
+  CHECK(r->row.value.row == "1");
+  CHECK(h.w.now() - then < 2s);
+}
