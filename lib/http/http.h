@@ -6,9 +6,10 @@
 //   Owns      its listener and connections.
 //   Runs on   its home thread; one task a connection.
 //   Cancel    stop() gives requests under way drain_time, then closes. A client that goes away fails reads and writes with `cancelled`.
-//   Errors    read_body: incomplete_body (the client stopped early), timed_out, protocol (bad chunking), cancelled.
+//   Errors    read_body: incomplete_body (the client stopped early), timed_out (or too slow: an answer can still be sent), protocol (bad chunking), cancelled.
 //             A handler that throws is logged and answered 500; what was begun is broken off.
-//   Limits    options: header bytes and count, connections, time for headers, idle time, time without progress of a body. Headers that
+//   Limits    options: header bytes and count, connections, time for headers, idle time, time without progress of a body, and
+//             the least rate of a body: what it keeps in memory comes back. Headers that
 //             are not complete take 4 KiB a connection and header_bytes_all beyond that, together; more is answered 503.
 //   Not here  signatures, XML (s3-gateway/); TLS.
 //   Source    RFC 9110, RFC 9112.
@@ -107,6 +108,8 @@ struct options {
   nanoseconds header_time = 20s;      // from the first byte of a request to the end of its headers
   nanoseconds idle_time = 75s;        // between requests
   nanoseconds progress_time = 60s;    // without a byte read or taken by the client within a body
+  std::uint64_t body_rate_min = 1024;  // bytes/s of a body, over each rate_time that this side waited for the client; 0: none
+  nanoseconds rate_time = 60s;
   nanoseconds linger_time = 2s;       // for a client that was refused to take its answer
   nanoseconds drain_time = 3s;
   std::string server_name = "Grenier";

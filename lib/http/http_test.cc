@@ -314,6 +314,34 @@ TEST_CASE("a slow download lasts as long as it takes; one that stands still is c
   CHECK(f.server->stats().open == 0);
 }
 
+TEST_CASE("who trickles a body is cut off, whichever way it goes; who is slow is not") {
+  std::vector<std::string> drops = {"PUT /x HTTP/1.1\r\n" + host + "Content-Length: 300\r\n\r\n"};
+  for (int i = 0; i < 300; ++i) drops.emplace_back("x");
+  bool closed = false;
+  {
+    fixture f({.body_rate_min = 4000, .rate_time = 300ms});  // a byte in 5 ms or more: 200 bytes/s at most
+    const mono_time start = f.clk.now();
+    auto r = f.talk(drops, 2s, &closed);
+    CHECK(r.starts_with("HTTP/1.1 400"));
+    CHECK(count_of(r, "timed_out") == 1);
+    CHECK(count_of(r, "Connection: close") == 1);
+    CHECK(f.clk.now() - start < 4s);
+    // And out: some hundred KiB/s where more is wanted.
+    CHECK(f.download(512 << 10, 20ms) >= huge_bytes);
+  }
+  {
+    fixture f({.progress_time = 400ms, .body_rate_min = 64 << 20, .rate_time = 400ms});
+    CHECK(f.download(64 << 10, 50ms) < huge_bytes);
+    CHECK(f.server->stats().open == 0);
+  }
+  {
+    fixture f({.body_rate_min = 10, .rate_time = 200ms});
+    auto r = f.talk(drops, 2s, &closed);
+    CHECK(r.starts_with("HTTP/1.1 200"));
+    CHECK(!closed);
+  }
+}
+
 TEST_CASE("a handler that throws is answered 500, or broken off, and ends nothing but its connection") {
   std::vector<std::string> logged;
   fixture f;

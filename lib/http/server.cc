@@ -122,6 +122,26 @@ std::expected<request, refusal> parse_head(bytes_view head, const options& o) {
   return r;
 }
 
+// Whether bytes of a body come, or go, at the least rate. What counts is the time in which this side waited for the client; that of disks,
+// other homes and memory does not.
+class rate_watch {
+ public:
+  // True when the client was too slow in the time that just ended.
+  bool too_slow(const http::options& o, nanoseconds waited, std::size_t moved) {
+    waited_ += waited;
+    moved_ += moved;
+    if (waited_ < o.rate_time) return false;
+    const double rate = static_cast<double>(moved_) * 1e9 / static_cast<double>(waited_.count());
+    waited_ = {};
+    moved_ = 0;
+    return rate < static_cast<double>(o.body_rate_min);
+  }
+
+ private:
+  nanoseconds waited_{};
+  std::size_t moved_ = 0;
+};
+
 class connection {
  public:
   connection(shared_state& s, std::unique_ptr<byte_stream> stream) : s_(s), stream_(std::move(stream)) {}
@@ -147,7 +167,8 @@ class connection {
   void expect_writing() {
     writing_ = true;
     unsent_.reset();
-    deadline_ = s_.rt.now() + s_.options.progress_time;
+    looked_ = s_.rt.now();
+    deadline_ = looked_ + s_.options.progress_time;
     arm(next_look());
   }
   // A handler is at work; its own waits are bounded by its deadlines, not by ours.
@@ -158,7 +179,7 @@ class connection {
 
  private:
   friend class live_exchange;
-  mono_time next_look() const { return std::min(deadline_, s_.rt.now() + s_.options.progress_time / 4); }
+  mono_time next_look() const { return std::min(deadline_, s_.rt.now() + std::min(s_.options.progress_time, s_.options.rate_time) / 4); }
   void arm(mono_time at) {
     if (armed_ && armed_->at <= at) return;
     if (armed_) s_.rt.clock().cancel(*armed_);
@@ -167,8 +188,10 @@ class connection {
       if (deadline_ == never) return;  // the next read or write arms it anew
       if (writing_) {
         const std::size_t left = stream_->unsent();
-        if (unsent_ && left < *unsent_) deadline_ = s_.rt.now() + s_.options.progress_time;
+        const std::size_t taken = unsent_ && left < *unsent_ ? *unsent_ - left : 0;
+        if (taken) deadline_ = s_.rt.now() + s_.options.progress_time;
         unsent_ = left;
+        if (out_.too_slow(s_.options, s_.rt.now() - std::exchange(looked_, s_.rt.now()), taken)) deadline_ = s_.rt.now();
       }
       if (s_.rt.now() < deadline_) return arm(writing_ ? next_look() : deadline_);
       timed_out_ = true;
@@ -186,6 +209,8 @@ class connection {
   mono_time deadline_ = never;
   std::optional<timer_id> armed_;
   std::optional<std::size_t> unsent_;  // when last looked
+  mono_time looked_{};                 // or began to write
+  rate_watch in_, out_;                // of this exchange's bodies
   bool writing_ = false, timed_out_ = false, closed_ = false, busy_ = false, keep_ = true;
 };
 
@@ -200,6 +225,7 @@ class live_exchange final : public exchange {
   std::uint64_t body_sent() const override { return body_sent_; }
   bool body_done() const { return request_.chunked ? chunks_.done() : left_ == 0; }
   bool broken() const { return broken_; }
+  bool slow() const { return slow_; }  // the client is still there, for an answer
   bool owes() const { return !ended_; }
   void abort() override {
     broken_ = true;
@@ -212,9 +238,15 @@ class live_exchange final : public exchange {
     if (request_.expects_continue && !std::exchange(continued_, true)) {
       CO_TRY_VOID(co_await c_.write("HTTP/1.1 100 Continue\r\n\r\n", {}));
     }
+    const mono_time asked = c_.s_.rt.now();
     c_.expect_progress_within(c_.s_.options.progress_time);
     auto r = request_.chunked ? co_await read_chunked(to) : co_await read_plain(to);
     c_.rest();
+    if (r && c_.in_.too_slow(c_.s_.options, c_.s_.rt.now() - asked, *r)) {
+      broken_ = slow_ = true;
+      c_.keep_ = false;
+      co_return fail(errc::timed_out, "the body comes too slowly");
+    }
     if (!r) {
       broken_ = true;
       c_.keep_ = false;
@@ -345,7 +377,7 @@ class live_exchange final : public exchange {
   http::request request_;
   std::uint64_t left_;
   chunked_decoder chunks_;
-  bool continued_ = false, broken_ = false, ended_ = false, chunked_out_ = false;
+  bool continued_ = false, slow_ = false, broken_ = false, ended_ = false, chunked_out_ = false;
   std::uint64_t body_read_ = 0, body_sent_ = 0;
   std::optional<std::uint64_t> announced_;
   std::string head_pending_;
@@ -369,6 +401,7 @@ task<result<void>> connection::write(bytes_view before, bytes_view body, bytes_v
     auto r = co_await stream_->write(parts);
     rest();
     if (!r) co_return r;
+    if (out_.too_slow(s_.options, s_.rt.now() - looked_, step.size())) co_return fail(errc::timed_out, "the client takes too little at a time");
     before = {};
   } while (!body.empty());
   co_return result<void>();
@@ -455,6 +488,7 @@ task<void> connection::run() {
     auto connection_header = parsed->headers.get("connection");
     if (connection_header == "close" || connection_header == "Close" || head->find("HTTP/1.0\r\n") != std::string::npos) keep_ = false;
     head.reset();
+    in_ = out_ = {};
     live_exchange x(*this, std::move(*parsed));
     // One request that a handler has no answer to is no reason to end the server.
     std::optional<std::string> thrown;
@@ -473,6 +507,7 @@ task<void> connection::run() {
     }
     if (!x.answered()) (void)co_await x.send({500, {}, "Something failed inside.\n"});
     if (x.owes()) x.abort();
+    if (x.slow()) co_await drain();
     if (x.broken()) break;
     if (!x.body_done()) {
       char drop[16 << 10];
