@@ -325,13 +325,14 @@ int run(int argc, char** argv) {
   auto& join = line->settings.join;
   if (join == "-") {  // an invite is a secret, and a command line is not
     char typed[8192];
-    if (!std::fgets(typed, sizeof typed, stdin)) {
+    if (std::fgets(typed, sizeof typed, stdin)) {
+      join = typed;
+    } else if (first_start) {
       std::fprintf(stderr, "storaged: --join -: no invite came on standard input\n");
       return exit_usage;
     }
-    join = typed;
   }
-  if (!join.empty())
+  if (!join.empty() && first_start)
     if (auto ok = invite::decode(join); !ok) {
       std::fprintf(stderr, "storaged: --join: %s\n", ok.error().detail.c_str());
       return exit_usage;
@@ -355,6 +356,9 @@ int run(int argc, char** argv) {
     return exit_failed;
   }
   return daemon(line->settings).run();
+  // Who has started here before may be a member, and then it does not matter what a unit file goes on saying: node::start() judges.
+  struct stat rows {};
+  const bool first_start = ::stat((line->settings.data_dir + "/rows").c_str(), &rows) != 0;
 }
 
 }  // namespace

@@ -151,12 +151,16 @@ struct node::impl {
             {"version", GRENIER_VERSION}};
   }
 
-  // A unit file may go on saying --join; but data of one cluster never go to another one unasked.
+  // A unit file may go on saying --join, with a line that nobody can use any more; but data of one cluster never go to another one unasked.
   result<void> judge_join(std::string_view line) {
-    TRY(invite v, invite::decode(line));
-    if (v.cluster != cluster)
+    auto v = invite::decode(line);
+    if (!v) {
+      rt.log(log_level::info, "--join is ignored: this home is a member of a cluster already, and the line is no invite that this version can read");
+      return {};
+    }
+    if (v->cluster != cluster)
       return fail(errc::already_exists, "the data directory belongs to a home of cluster " + cluster.hex().substr(0, 8) + ", and the invite leads to cluster " +
-                                            v.cluster.hex().substr(0, 8) + ". Leave out --join to go on in the old cluster, or name an empty directory (--data-dir) to join the new one");
+                                            v->cluster.hex().substr(0, 8) + ". Leave out --join to go on in the old cluster, or name an empty directory (--data-dir) to join the new one");
     rt.log(log_level::info, "--join is not needed any more: this home is a member of the invite's cluster");
     return {};
   }

@@ -190,6 +190,12 @@ def test_data_of_another_cluster(home, tmp_path):
         assert len(home.status()["nodes"]) == 1
         other.start(own)
         assert "not needed any more" in other.log.read_text()
+        # What was read as an invite once, or never was one, is no reason to stay away either.
+        for line in ("grenier1.7b2261223a", own[:-20], "rubbish", "-"):
+            other.stop()
+            other.log.unlink()
+            other.start(line)
+            assert other.log.read_text().count("--join is ignored") == 1, line
         assert len(other.status()["nodes"]) == 1 and other.status()["cluster"] != home.status()["cluster"]
     finally:
         if other.alive():

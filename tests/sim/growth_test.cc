@@ -310,6 +310,28 @@ TEST_CASE("a home that vanished after it was let in is taken out, and the next o
   CHECK(layout_of(0).phase == layout::phase::settled);
 }
 
+TEST_CASE("a member that is still told to join starts, whatever the line says") {
+  neighbourhood c(52);
+  c.world().set_all_lines({.delay = 10ms});
+  for (const char* z : {"lyon", "paris"}) c.add({.zone = z});
+  REQUIRE(c.form());
+  std::vector<std::string> said;
+  c.on_log = [&](std::size_t i, log_level, const std::string& line) {
+    if (i == 1 && line.find("--join") != std::string::npos) said.push_back(line);
+  };
+  auto own = c.world().await(c.at(0), c.node(0).make_invite(seconds(1), c.world().now() + 20s));
+  REQUIRE(own);
+  REQUIRE(*own);
+  c.world().run_for(5s);  // it has expired
+  for (const std::string& line : {std::string("grenier1.7b2261223a"), std::string("-"), (*own)->substr(0, 40), **own}) {
+    c.crash(1);
+    said.clear();
+    c.start(1, line);
+    CHECK(c.wait_ready(1));
+    CHECK(said.size() == 1);
+  }
+}
+
 TEST_CASE("an invite of an older version is refused by name, a whole one is read, a part of one is not") {
   storaged::invite v;
   v.addresses = {"10.0.0.1:3901"};
