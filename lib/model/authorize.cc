@@ -53,7 +53,7 @@ bool permitted(need n, const permission& p) noexcept {
 
 bool authorize(action a, const request_facts& f) noexcept {
   if (f.admin) return true;
-  if (a == action::serve_website) return f.bucket && f.bucket->website;
+  if (a == action::serve_website) return f.bucket && f.bucket->website && (!f.bucket->gallery_pages || !f.bucket->gallery_pages->is_private || f.link);
   if (!f.key || a == action::admin) return false;
   if (a == action::create_bucket) return f.key->may_create_buckets;
   if (a == action::list_buckets) return true;

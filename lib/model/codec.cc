@@ -208,6 +208,22 @@ bytes encode(const bucket& b) {
     m.mutable_website()->set_error_document(b.website->error_document);
   }
   for (const auto& a : b.aliases) m.add_aliases(a);
+  if (b.gallery) {
+    m.mutable_gallery()->set_pages(b.gallery->pages);
+    m.mutable_gallery()->set_title(b.gallery->title);
+    m.mutable_gallery()->set_show_places(b.gallery->show_places);
+  }
+  if (b.gallery_pages) {
+    m.mutable_gallery_pages()->set_source(b.gallery_pages->source);
+    m.mutable_gallery_pages()->set_is_private(b.gallery_pages->is_private);
+    for (const auto& l : b.gallery_pages->links) {
+      auto* e = m.mutable_gallery_pages()->add_links();
+      e->set_name(l.name);
+      e->set_token_sha256(l.token_sha256);
+      e->set_created_ms(l.created_ms);
+      e->set_expires_ms(l.expires_ms);
+    }
+  }
   return m.SerializeAsString();
 }
 
@@ -226,6 +242,14 @@ result<bucket> decode_bucket(bytes_view from) {
   for (const auto& e : m.allowed()) b.allowed[e.key()] = {e.read(), e.write(), e.owner()};
   if (m.has_website()) b.website = website{m.website().index_document(), m.website().error_document()};
   for (const auto& a : m.aliases()) b.aliases.push_back(a);
+  if (m.has_gallery()) b.gallery = gallery{m.gallery().pages(), m.gallery().title(), m.gallery().show_places()};
+  if (m.has_gallery_pages()) {
+    const auto& g = m.gallery_pages();
+    if (g.links_size() > list_max) return malformed("the links of a gallery");
+    b.gallery_pages.emplace().source = g.source();
+    b.gallery_pages->is_private = g.is_private();
+    for (const auto& l : g.links()) b.gallery_pages->links.push_back({l.name(), l.token_sha256(), l.created_ms(), l.expires_ms()});
+  }
   return b;
 }
 

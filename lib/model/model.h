@@ -39,6 +39,30 @@ struct tag {
   friend bool operator==(const tag&, const tag&) = default;
 };
 
+// Of a bucket whose pictures are shown as a gallery.
+struct gallery {
+  std::string pages;                  // the bucket that its pages, renditions and catalogue are written to
+  std::string title;
+  bool show_places = false;           // else no page and no record says where a photo was taken
+  friend bool operator==(const gallery&, const gallery&) = default;
+};
+
+// Who shows its token may look at a private gallery.
+struct gallery_link {
+  std::string name;                   // for people
+  bytes token_sha256;                 // 32 bytes; the token itself is not kept
+  std::uint64_t created_ms = 0, expires_ms = 0;  // 0: never
+  friend bool operator==(const gallery_link&, const gallery_link&) = default;
+};
+
+// Of the bucket with a gallery's pages.
+struct gallery_pages {
+  std::string source;                 // the bucket with the pictures
+  bool is_private = false;
+  std::vector<gallery_link> links;    // at most 1000
+  friend bool operator==(const gallery_pages&, const gallery_pages&) = default;
+};
+
 struct bucket {
   bucket_id id;
   std::string name;
@@ -50,6 +74,8 @@ struct bucket {
   std::map<std::string, permission> allowed;   // by access key id
   std::optional<model::website> website;
   std::vector<std::string> aliases;   // further names (host names of sites)
+  std::optional<model::gallery> gallery;
+  std::optional<model::gallery_pages> gallery_pages;
   ballot seen;                        // of the row this was read from: the fence of requests judged by it
 };
 
@@ -67,6 +93,7 @@ struct request_facts {
   const access_key* key = nullptr;    // null: anonymous
   bool admin = false;
   const model::bucket* bucket = nullptr;
+  const gallery_link* link = nullptr;  // of this bucket, whose token was shown and is not over
 };
 // The one place that decides. Deny by default: true only when a rule allows it.
 bool authorize(action, const request_facts&) noexcept;
@@ -178,6 +205,7 @@ std::optional<bytes> list_projection(bytes_view object_row);
 
 // Which partition a key of a bucket is in is hidden here: today all of a bucket is in one.
 table::row_key object_key(const bucket_id&, std::string_view key);
+result<std::pair<bucket_id, std::string>> split_object_key(const table::row_key&);
 table::row_key upload_key(const bucket_id&, std::string_view key, const upload_id&);
 table::row_key part_key(const bucket_id&, std::string_view key, const upload_id&, std::uint32_t number);  // beside its object
 table::row_key bucket_key(const bucket_id&);

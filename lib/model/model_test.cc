@@ -103,6 +103,17 @@ TEST_CASE("a site is served to anybody, once the bucket has one, and nothing els
   CHECK(!authorize(action::serve_website, {nullptr, false, nullptr}));
 }
 
+TEST_CASE("a private gallery is shown to whoever has a link, and nothing else of its bucket is") {
+  bucket b;
+  b.website = website{"index.html", ""};
+  b.gallery_pages = gallery_pages{"photos", true, {}};
+  gallery_link link{"aunt", bytes(32, 'x'), 1, 0};
+  CHECK(!authorize(action::serve_website, {nullptr, false, &b}));
+  for (action a : all_actions) CHECK(authorize(a, {nullptr, false, &b, &link}) == (a == action::serve_website));
+  b.gallery_pages->is_private = false;
+  CHECK(authorize(action::serve_website, {nullptr, false, &b}));
+}
+
 TEST_CASE("nobody owns a bucket that has no owner") {
   bucket b;
   access_key k = key_of("k", "");
@@ -143,10 +154,14 @@ TEST_CASE("rows come back as they went") {
   b.allowed["k"] = {.read = true, .owner = true};
   b.website = website{"index.html", "404.html"};
   b.aliases = {"photos.example.org"};
+  b.gallery = gallery{"photos-gallery", "Holidays", true};
+  b.gallery_pages = gallery_pages{"more-photos", true, {{"aunt", bytes(32, 't'), 5, 6}}};
   auto b2 = *decode_bucket(encode(b));
   CHECK(encode(b2) == encode(b));
   CHECK(b2.allowed == b.allowed);
   CHECK(b2.website == b.website);
+  CHECK(b2.gallery == b.gallery);
+  CHECK(b2.gallery_pages == b.gallery_pages);
   CHECK(b2.closed_at == 99);
 
   object_row o = full_object();

@@ -68,6 +68,12 @@ table::row_key object_key(const bucket_id& b, std::string_view key) {
   return {table::table_id::object, b.str(), bytes(key)};
 }
 
+result<std::pair<bucket_id, std::string>> split_object_key(const table::row_key& k) {
+  auto id = bucket_id::from_bytes(k.partition_key);
+  if (k.table != table::table_id::object || !id || k.sort_key.empty()) return fail(errc::invalid_argument, "not the key of an object's row");
+  return std::pair(*id, std::string(k.sort_key));
+}
+
 table::row_key upload_key(const bucket_id& b, std::string_view key, const upload_id& u) {
   bytes sort(key);
   sort.push_back('\0');

@@ -124,6 +124,8 @@ task<result<json>> control::run(std::string command, const json& in) {
   }
   if (command.starts_with("/key/")) co_return co_await key_command(command.substr(5), in);
   if (command.starts_with("/bucket/")) co_return co_await bucket_command(command.substr(8), in);
+  for (const auto& [prefix, fn] : others_)
+    if (command.starts_with("/" + prefix + "/")) co_return co_await fn(command.substr(prefix.size() + 2), in);
   co_return fail(errc::not_implemented, "this storaged does not know the command " + command + "; is storagectl of another version?");
 }
 

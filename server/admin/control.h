@@ -7,6 +7,8 @@
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
+#include <functional>
+#include <map>
 
 #include "http/http.h"
 #include "storaged/node.h"
@@ -24,6 +26,9 @@ class control {
   task<void> handle_command(http::exchange&);   // unix socket: POST /invite, /status, /layout, /layout/remove, /key/..., /bucket/...
   task<void> handle_admin(http::exchange&);     // admin port: GET /health, /metrics
   void set_serving(bool s) { serving_ = s; }
+  // Commands under "/PREFIX/" are answered by this.
+  using more_commands = std::function<task<result<nlohmann::json>>(std::string rest, nlohmann::json in)>;
+  void add_commands(std::string prefix, more_commands fn) { others_[std::move(prefix)] = std::move(fn); }
 
  private:
   task<result<nlohmann::json>> run(std::string command, const nlohmann::json& in);
@@ -37,6 +42,7 @@ class control {
   runtime& rt_;
   storaged::node& node_;
   std::function<gauges()> more_;
+  std::map<std::string, more_commands> others_;
   bool serving_ = false;
 };
 

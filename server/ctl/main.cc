@@ -5,6 +5,7 @@
 #include <iostream>
 
 #include "ctl/client.h"
+#include "ctl/gallery.h"
 #include "ctl/table.h"
 #include "storaged/config.h"
 
@@ -227,6 +228,8 @@ int main_of(int argc, char** argv) {
   text(site, "--index", "index", "index document, for example index.html");
   text(site, "--error", "error", "page for what is not found");
   toggle(site, "--off", "off", true, "serve it no more");
+
+  add_gallery_commands(app, {in, leaf, c.data_dir, c.as_json, code});
 
   try {
     app.parse(argc, argv);

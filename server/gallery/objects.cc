@@ -39,14 +39,15 @@ task<result<std::optional<stored_object>>> objects::read(std::string key) {
 task<result<std::vector<std::optional<stored_object>>>> objects::read_all(std::vector<std::string> keys) {
   std::vector<std::optional<stored_object>> out(keys.size());
   fan_out<result<std::optional<stored_object>>> answers(rt_, group_);
-  error last;
-  for (std::size_t next = 0; next < keys.size() || answers.outstanding();) {
-    for (; next < keys.size() && answers.outstanding() < at_once; ++next) answers.start(next, read(keys[next]));
+  std::optional<error> failed;  // what is under way is waited for all the same: it is part of this object
+  for (std::size_t next = 0;;) {
+    for (; !failed && next < keys.size() && answers.outstanding() < at_once; ++next) answers.start(next, read(keys[next]));
     auto a = co_await answers.next();
     if (!a) break;
-    if (!a->second) co_return fail(a->second.error());
-    out[a->first] = std::move(*a->second);
+    if (a->second) out[a->first] = std::move(*a->second);
+    else failed = a->second.error();
   }
+  if (failed) co_return fail(std::move(*failed));
   co_return out;
 }
 
@@ -67,12 +68,14 @@ task<result<std::string>> objects::put(object o, std::optional<std::string> over
 
 task<result<void>> objects::put_all(std::vector<object> all) {
   fan_out<result<std::string>> answers(rt_, group_);
-  for (std::size_t next = 0; next < all.size() || answers.outstanding();) {
-    for (; next < all.size() && answers.outstanding() < at_once; ++next) answers.start(next, put(std::move(all[next])));
+  std::optional<error> failed;
+  for (std::size_t next = 0;;) {
+    for (; !failed && next < all.size() && answers.outstanding() < at_once; ++next) answers.start(next, put(std::move(all[next])));
     auto a = co_await answers.next();
     if (!a) break;
-    if (!a->second) co_return fail(a->second.error());
+    if (!a->second) failed = a->second.error();
   }
+  if (failed) co_return fail(std::move(*failed));
   co_return result<void>();
 }
 

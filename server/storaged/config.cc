@@ -122,6 +122,12 @@ const std::vector<setting>& settings() {
          return {};
        }},
       {"log-level", "LEVEL", "debug, info, warning or error (default info)", one_of(&config::log_level, {"debug", "info", "warning", "error"})},
+      {"render-pictures", "YES", "make the small pictures of galleries here: yes or no (default yes)",
+       [](config& c, const std::string& v) -> result<void> {
+         if (v != "yes" && v != "no") return fail(errc::invalid_argument, "'" + v + "' is neither yes nor no");
+         c.render_pictures = v == "yes";
+         return {};
+       }},
       {"log-format", "FORM", "text or json (default text)", one_of(&config::log_format, {"text", "json"})},
   };
   return all;

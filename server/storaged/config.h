@@ -32,6 +32,7 @@ struct config {
   std::uint64_t memory_bytes = 192 << 20;
   std::string log_level = "info";
   std::string log_format = "text";
+  bool render_pictures = true;          // for galleries
 };
 
 struct command_line {

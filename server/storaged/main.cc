@@ -16,6 +16,8 @@
 #include <nlohmann/json.hpp>
 
 #include "admin/control.h"
+#include "admin/galleries.h"
+#include "gallery/worker.h"
 #include "s3-gateway/gateway.h"
 #include "storaged/addresses.h"
 #include "storaged/config.h"
@@ -142,6 +144,20 @@ class daemon {
     gateway_ = std::make_unique<s3::gateway>(rt_, node_->store(), s3::gateway::options{config_.s3_domain, config_.region});
     sites_ = std::make_unique<web::host>(rt_, node_->store(), web::options{config_.web_domain});
     control_ = std::make_unique<admin::control>(rt_, *node_, [this] { return gauges(); });
+    if (renders_) {
+      picture::pool_options po;
+      po.program = picture::default_program();
+      po.children = picture::default_children();
+      pictures_ = std::make_unique<picture::pool>(rt_, processes_, std::move(po));
+      gallery::worker::options wo;
+      wo.photos_at_once = picture::default_children() + 1;  // one is read while the others are decoded
+      gallery_ = std::make_unique<gallery::worker>(rt_, *rows_, node_->store(), node_->tables(), node_->directory(), node_->id(), *pictures_, wo);
+      gallery_->start();
+    } else if (config_.render_pictures) {
+      rt_.log(log_level::warning, "grenier-picture was not found: this home renders no pictures for galleries");
+    }
+    galleries_ = std::make_unique<admin::galleries>(rt_, *node_, gallery_.get(), [this](const std::string& name) { return site_of(name); });
+    control_->add_commands("gallery", [this](std::string what, nlohmann::json in) { return galleries_->run(std::move(what), std::move(in)); });
     CO_TRY_VOID(serve("S3", config_.s3_listen, [this](http::exchange& x) { return gateway_->handle(x); }));
     CO_TRY_VOID(serve("web", config_.web_listen, [this](http::exchange& x) { return sites_->handle(x); }));
     CO_TRY_VOID(serve("admin", config_.admin_listen, [this](http::exchange& x) { return control_->handle_admin(x); }));
@@ -211,6 +227,8 @@ class daemon {
     o.download_limit = config_.download_limit;
     auto port = [](const std::string& a) { return static_cast<std::uint16_t>(std::atoi(a.c_str() + a.rfind(':') + 1)); };
     o.services = {{"s3", port(config_.s3_listen)}, {"web", port(config_.web_listen)}};
+    renders_ = config_.render_pictures && o.capacity_bytes && !picture::default_program().empty();
+    if (renders_) o.services[gallery::renders_service] = port(config_.rpc_listen);
     if (o.capacity_bytes) o.services["storage"] = port(config_.rpc_listen);
     o.block.memory_budget_bytes = config_.memory_bytes / 6;
     o.store.memory_budget_bytes = config_.memory_bytes / 4;
@@ -231,6 +249,12 @@ class daemon {
     for (const auto& c : gateway_->counts()) g.values["grenier_s3_requests_total{operation=" + c.operation + ",status=" + std::to_string(c.status) + "}"] = static_cast<double>(c.requests);
     for (const auto& [status, n] : sites_->stats().by_status) g.values["grenier_web_requests_total{status=" + std::to_string(status) + "}"] = static_cast<double>(n);
     return g;
+  }
+
+  std::string site_of(const std::string& name) const {
+    const std::string web = for_people(config_.web_listen);
+    const auto port = web.substr(web.rfind(':'));
+    return "http://" + name + (name.find('.') == std::string::npos ? "." + config_.web_domain : "") + (port == ":80" ? "" : port) + "/";
   }
 
   static std::string for_people(const std::string& address) {
@@ -285,6 +309,9 @@ class daemon {
     main_.cancel();
     co_await main_.join();
     for (auto& s : servers_) co_await s->stop();
+    if (galleries_) co_await galleries_->stop();
+    if (gallery_) co_await gallery_->stop();
+    if (pictures_) co_await pictures_->stop();
     if (node_) co_await node_->stop();
     if (rows_) co_await rows_->stop();
     std::fflush(stdout);
@@ -306,6 +333,11 @@ class daemon {
   std::unique_ptr<s3::gateway> gateway_;
   std::unique_ptr<web::host> sites_;
   std::unique_ptr<admin::control> control_;
+  posix_processes processes_{rt_};
+  std::unique_ptr<picture::pool> pictures_;
+  std::unique_ptr<gallery::worker> gallery_;
+  std::unique_ptr<admin::galleries> galleries_;
+  bool renders_ = false;
   std::vector<std::unique_ptr<http::server>> servers_;
   std::uint64_t own_capacity_ = 0;
   bool stopping_ = false;
@@ -323,6 +355,9 @@ int run(int argc, char** argv) {
     return 0;
   }
   auto& join = line->settings.join;
+  // Who has started here before may be a member, and then it does not matter what a unit file goes on saying: node::start() judges.
+  struct stat rows {};
+  const bool first_start = ::stat((line->settings.data_dir + "/rows").c_str(), &rows) != 0;
   if (join == "-") {  // an invite is a secret, and a command line is not
     char typed[8192];
     if (std::fgets(typed, sizeof typed, stdin)) {
@@ -356,9 +391,6 @@ int run(int argc, char** argv) {
     return exit_failed;
   }
   return daemon(line->settings).run();
-  // Who has started here before may be a member, and then it does not matter what a unit file goes on saying: node::start() judges.
-  struct stat rows {};
-  const bool first_start = ::stat((line->settings.data_dir + "/rows").c_str(), &rows) != 0;
 }
 
 }  // namespace

@@ -1,5 +1,8 @@
 #include "web/web.h"
 
+#include "gallery/worker.h"
+#include "web/gallery.h"
+
 namespace grenier::web {
 
 namespace {
@@ -85,11 +88,13 @@ task<void> host::answer(http::exchange& x) {
     co_return co_await send_error(x, {}, {}, status, status == 404 ? "There is no site of this name here." : "The site cannot be looked up just now. Please try again.");
   }
   model::bucket b = std::move(*found);
-  if (!b.website || !model::authorize(model::action::serve_website, {nullptr, false, &b}))
+  if (!b.website || (!b.gallery_pages && !model::authorize(model::action::serve_website, {nullptr, false, &b})))
     co_return co_await send_error(x, {}, {}, 404, "There is no site of this name here.");
+  if (b.gallery_pages && !co_await may_enter(x, b)) co_return;
   auto decoded = http::percent_decode(r.path);
   if (!decoded) co_return co_await send_error(x, b.name, b.website->error_document, 400, "The address has a malformed percent sign.");
   std::string key = decoded->substr(1);
+  if (b.gallery_pages) co_return co_await answer_gallery(x, std::move(b), std::move(key));
   if (key.empty() || key.ends_with('/')) key += b.website->index_document;
   auto opened = co_await open(x, b.name, key, true);
   result<void> sent = opened ? co_await send_result(x, std::move(*opened), 200) : result<void>(fail(opened.error()));
@@ -139,7 +144,93 @@ task<result<store::get_result>> host::open(http::exchange& x, std::string bucket
   co_return co_await store_.get(std::move(c), std::move(g));
 }
 
-task<result<void>> host::send_result(http::exchange& x, store::get_result r, int status) {
+// ------------------------------------------------------------------------------------------------- galleries
+
+task<bool> host::may_enter(http::exchange& x, const model::bucket& b) {
+  const auto& g = *b.gallery_pages;
+  const auto shown = token_of(x.request());
+  const auto* link = shown ? find_link(g, shown->token, rt_.wall_ms()) : nullptr;
+  if (!model::authorize(model::action::serve_website, {nullptr, false, &b, link})) {
+    http::headers h;
+    h.add("Content-Type", "text/html; charset=utf-8");
+    h.add("Cache-Control", "no-store");
+    add_protection(h);
+    (void)co_await x.send({403, h, page(403, shown ? "This link is not valid any more. Ask whoever sent it for a new one."
+                                                   : "This gallery is private. Ask its owner for a link.")});
+    co_return false;
+  }
+  if (!g.is_private || !link || !shown->in_query) co_return true;
+  // The token leaves the address, so that it is not in what is copied, bookmarked or logged from there on.
+  http::headers h;
+  h.add("Location", without_token(x.request()));
+  h.add("Set-Cookie", cookie_for(*shown, *link, rt_.wall_ms()));
+  h.add("Cache-Control", "no-store");
+  h.add("Referrer-Policy", "no-referrer");
+  (void)co_await x.send({303, h, {}});
+  co_return false;
+}
+
+task<void> host::answer_gallery(http::exchange& x, model::bucket b, std::string key) {
+  result<void> sent = fail(errc::no_such_key, "");
+  if (gallery::is_private_key(key)) {
+  } else if (key.starts_with("o/")) {
+    sent = co_await send_original(x, b, key);
+  } else {
+    const bool folder = key.empty() || key.ends_with('/');
+    auto language = x.request().headers.find("accept-language");
+    const bool french = folder && language && prefers_french(*language);
+    if (folder) key += french ? "index.fr.html" : b.website->index_document;
+    auto opened = co_await open(x, b.name, key, true);
+    if (opened) sent = co_await send_result(x, std::move(*opened), 200, &b);
+    else sent = fail(opened.error());
+    if (!sent && !x.answered() && sent.failed_with(errc::no_such_key) && !folder) {
+      store::call c{{std::nullopt, true}, rt_.now() + lookup_time, true};
+      store::get_request g;
+      g.bucket = b.name;
+      g.key = key + "/" + b.website->index_document;
+      g.head = true;
+      if (co_await store_.get(c, std::move(g))) {
+        http::headers h;
+        h.add("Location", x.request().path + "/");
+        (void)co_await x.send({302, h, {}});
+        co_return;
+      }
+    }
+  }
+  if (sent || x.answered()) co_return;
+  const int status = status_of(sent.error().code);
+  if (status >= 500) rt_.log(status == 500 ? log_level::error : log_level::info, "web: " + b.name + ": " + sent.error().to_string());
+  co_await send_error(x, b.name, b.website->error_document, status, std::string(sentence(status)));
+}
+
+task<result<void>> host::send_original(http::exchange& x, const model::bucket& pages, std::string_view key) {
+  auto wanted = parse_original(key);
+  if (!wanted) co_return fail(errc::no_such_key, "no original's name");
+  store::call c{{std::nullopt, true}, rt_.now() + lookup_time, true};
+  store::get_request g;
+  g.bucket = pages.name;
+  g.key = gallery::record_key(wanted->id);
+  CO_TRY(auto raw, co_await store_.get(c, std::move(g)));
+  bytes body;
+  while (raw.body && body.size() <= gallery::object_size_max) {
+    CO_TRY(auto piece, co_await raw.body->next());
+    if (!piece) break;
+    body += *piece;
+  }
+  CO_TRY(auto record, gallery::record_from_json(body, wanted->id));
+  auto source = source_key(record, wanted->file);
+  if (!source) co_return fail(errc::no_such_key, "a photo without a name");
+  CO_TRY(auto opened, co_await open(x, pages.gallery_pages->source, *source, true));
+  auto& h = opened.meta.headers;
+  const auto type = media_type(record.format);
+  h = {};  // what its uploader said of it is not this page's to repeat
+  h.content_type = type.empty() ? "application/octet-stream" : std::string(type);
+  h.content_disposition = std::string(type.empty() ? "attachment" : "inline") + "; filename*=UTF-8''" + http::percent_encode(gallery::base_name(*source));
+  h.cache_control = "no-cache";
+  co_return co_await send_result(x, std::move(opened), 200, &pages);
+}
+
+task<result<void>> host::send_result(http::exchange& x, store::get_result r, int status, const model::bucket* gallery) {
   // Nothing is promised before there is something to send: until then the visitor can still be told to try again.
   shared_bytes piece;
   const bool whole_answer = x.request().method != "HEAD" && !r.not_modified && r.body && r.length > 0;
@@ -154,7 +245,13 @@ task<result<void>> host::send_result(http::exchange& x, store::get_result r, int
   }
   h.add("ETag", "\"" + r.meta.etag + "\"");
   h.add("Last-Modified", http::format_date(r.meta.modified_ms));
-  put_if(h, "Cache-Control", o.cache_control);
+  std::string caching = o.cache_control;
+  if (gallery) {
+    add_protection(h);
+    h.add("Vary", gallery->gallery_pages->is_private ? "Accept-Language, Cookie" : "Accept-Language");
+    if (gallery->gallery_pages->is_private && caching.starts_with("public")) caching.replace(0, 6, "private");
+  }
+  put_if(h, "Cache-Control", caching);
   put_if(h, "Expires", o.expires);
   if (r.not_modified) {
     co_return co_await x.send({304, h, {}});

@@ -1,9 +1,9 @@
-// web/web.h: static sites straight from buckets, chosen by Host.
+// web/web.h: static sites straight from buckets, chosen by Host; galleries among them.
 //
 //   Runs on   its home thread; one call of handle() a request.
 //   Errors    answered as pages, in sentences that tell nothing of the inside; a bucket's error document keeps the original status.
 //   Limits    bodies go out of the visitors' share of the store's memory.
-//   Not here  TLS, redirects by rules.
+//   Not here  TLS, redirects by rules; making galleries (gallery/).
 //   Source    "Hosting a static website using Amazon S3": index documents, error documents, object redirects; RFC 9110.
 #pragma once
 
@@ -29,10 +29,14 @@ class host {
 
  private:
   task<void> answer(http::exchange&);
+  // A gallery's door: true when the request may go on; else it was answered.
+  task<bool> may_enter(http::exchange&, const model::bucket&);
+  task<void> answer_gallery(http::exchange&, model::bucket, std::string key);
+  task<result<void>> send_original(http::exchange&, const model::bucket& pages, std::string_view key);
   task<void> send_error(http::exchange&, std::string bucket, std::string error_document, int status, std::string message);
   task<result<store::get_result>> open(http::exchange&, std::string bucket, std::string key, bool conditional);
   // Fails before anything was sent (answered() tells) when the first bytes cannot be had.
-  task<result<void>> send_result(http::exchange&, store::get_result, int status);
+  task<result<void>> send_result(http::exchange&, store::get_result, int status, const model::bucket* gallery = nullptr);
   runtime& rt_;
   store::service& store_;
   options options_;

@@ -7,12 +7,14 @@ namespace grenier::sim {
 
 namespace {
 
-task<void> run_home(std::shared_ptr<home> h) {
+task<void> run_home(std::shared_ptr<home> h, std::function<std::shared_ptr<void>()> beside) {
   auto r = co_await h->node->start();
-  if (r)
-    h->ready = true;
-  else
+  if (!r) {
     h->failure = r.error().to_string();
+    co_return;
+  }
+  if (beside) h->beside = beside();
+  h->ready = true;
 }
 
 store::call admin(runtime& rt, nanoseconds at_most) { return {{std::nullopt, true}, rt.now() + at_most}; }
@@ -89,11 +91,14 @@ void neighbourhood::start(std::size_t i, std::optional<std::string> join_line) {
     o.store.block_size = s.block_size;
     o.store.inline_max = s.inline_max;
     o.table.mutations = s.mutations;
+    o.services = services;
     std::vector<block::drive> drives;
     drives.push_back({m.open_drive(), s.capacity_bytes});
     h->node = std::make_unique<storaged::node>(m.rt(), m.net(), *h->rows, std::move(drives), std::move(o));
     homes_[i] = h;
-    m.root().spawn("home", run_home(h));
+    std::function<std::shared_ptr<void>()> more;
+    if (beside) more = [this, i, home = h.get(), &m] { return beside(i, *home, m.rt()); };
+    m.root().spawn("home", run_home(h, std::move(more)));
     return h;
   });
 }

@@ -9,7 +9,8 @@ namespace grenier::sim {
 
 struct home {
   std::unique_ptr<kv::store> rows;
-  std::unique_ptr<storaged::node> node;   // destroyed first
+  std::unique_ptr<storaged::node> node;
+  std::shared_ptr<void> beside;           // destroyed first
   bool ready = false;
   std::string failure;                    // why start() failed
 };
@@ -52,6 +53,9 @@ class neighbourhood {
   result<store::list_result> list(std::size_t i, const std::string& bucket, const std::string& prefix = {}, const std::string& delimiter = {});
 
   std::function<void(std::size_t, log_level, const std::string&)> on_log;
+  // What runs beside a node that is ready: a role. Its tasks may live for as long as the machine does.
+  std::function<std::shared_ptr<void>(std::size_t i, home&, runtime&)> beside;
+  std::map<std::string, std::uint16_t> services;
 
  private:
   sim::world world_;

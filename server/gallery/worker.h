@@ -1,0 +1,70 @@
+// gallery/worker.h: the role that makes galleries: it hears which objects changed, has their pictures rendered, and publishes them.
+//
+// Every home that keeps the rows of a bucket hears of its changes (table's feed) and notes them in a queue of its own. For each object
+// these homes have an order; the first of it that is up works, the others look now and then whether it is done, and move up when one
+// before them goes dark: the name's own note (n/... or f/..., see below) tells. What is done twice after a failure does no harm.
+//
+//   Owns      entries "gallery/..." of kv family task_queue; in the bucket with the pages everything; the reader "gallery" of the feed.
+//   Runs on   its home thread; pictures are decoded by the renderer's children.
+//   Durable   a change that was heard of stays in the queue until its photo is published.
+//   Cancel    stop(): what was under way begins anew at the next start.
+//   Errors    kept in the gallery's status; tried again after 10 s, 1 min, ... 1 h.
+//   Limits    photos_at_once pictures under way (their bytes: block by block, and what the renderer allows); 100 photos a publication.
+//   Not here  pages and catalogue (pages.h, catalogue.h); decoding (picture/); who may look (web/).
+//
+// Objects that it keeps besides the gallery's (never served): n/<hash of key>.json: this version of that object is photo <id>, or no
+// picture; f/<hash of key>.json: it cannot be decoded, and why.
+#pragma once
+
+#include "gallery/publisher.h"
+#include "picture/picture.h"
+
+namespace grenier::gallery {
+
+// The service that a home announces when it renders pictures.
+inline const std::string renders_service = "thumbs";
+// "photos" -> "photos-gallery"
+std::string pages_bucket_of(std::string_view bucket);
+// Of the pages' bucket: not for visitors.
+inline bool is_private_key(std::string_view key) { return key.starts_with("n/") || key.starts_with("f/"); }
+
+struct failure {
+  std::string key, reason;
+};
+
+struct work_status {
+  std::uint64_t waiting = 0;        // in this home's queue, its turn or not
+  std::uint64_t rendered = 0;       // by this home since its start
+  std::uint64_t failed = 0;         // likewise: pictures that cannot be decoded
+  double photos_per_minute = 0;     // of the last minutes, 0 while there is nothing to do
+  bool looking = false;             // it still lists what the bucket holds
+  std::string last_error;
+};
+
+class worker {
+ public:
+  struct options {
+    std::size_t photos_at_once = 2;
+    nanoseconds gather = 400ms;           // a publication waits so long for more photos, unless there are none to wait for
+    std::size_t gather_max = 50;
+    nanoseconds first_look = 5s;          // after which the next homes look whether it is done; four times as long each time, to 10 min
+    nanoseconds standby = 1h;             // after which they do it all the same
+    nanoseconds refresh = 2s;             // of the list of galleries
+  };
+  worker(runtime&, kv::store&, store::service&, table::replicated&, cluster::directory&, node_id self, picture::renderer&, options);
+  ~worker();
+  void start();
+  task<void> stop();
+
+  std::map<std::string, work_status> status() const;  // by name of the source bucket
+  // Pictures that cannot be shown, of a gallery; at most so many.
+  task<result<std::vector<failure>>> failures(std::string pages_bucket, std::size_t max);
+  // Every object of the bucket is looked at anew: what is missing in the gallery is made.
+  task<result<void>> look_again(std::string bucket);
+
+ private:
+  struct impl;
+  std::unique_ptr<impl> impl_;
+};
+
+}  // namespace grenier::gallery

@@ -1,0 +1,185 @@
+"""Galleries at three real homes: real photos in by S3, pages out at every home, one home killed, private links, an export."""
+import json
+import os
+import pathlib
+import re
+import subprocess
+import urllib.parse
+
+import pytest
+import requests
+
+from conftest import BIN, ROOT, STORAGECTL, sha, tree_sums, until
+
+pytestmark = pytest.mark.skipif(not (BIN.resolve() / "storagectl").exists(), reason="nothing is built")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Debian's own: some wallpapers, made smaller by nobody."""
+    cache = ROOT / "build/demo-cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    folder = cache / "mate-backgrounds"
+    if not folder.exists():
+        subprocess.run("apt-get -qq download mate-backgrounds || { apt-get -qq update && apt-get -qq download mate-backgrounds; }", shell=True, cwd=cache, check=True)
+        subprocess.run("dpkg -x mate-backgrounds_*.deb mate-backgrounds", shell=True, cwd=cache, check=True)
+    found = sorted(folder.rglob("*.jpg"))[:6]
+    assert len(found) == 6
+    return {f"holidays/{'sea' if i % 2 else 'hills'}/{p.name}": p.read_bytes() for i, p in enumerate(found)}
+
+
+def ctl(cluster, *args, home=0):
+    done = subprocess.run([STORAGECTL, "--data-dir", str(cluster.homes[home].dir), "gallery", *args, "--json"], capture_output=True, text=True, timeout=300)
+    return done.returncode, json.loads(done.stdout)
+
+
+def must(cluster, *args, home=0):
+    code, out = ctl(cluster, *args, home=home)
+    assert code == 0, out
+    return out
+
+
+def page(cluster, path="/", home=0, host="photos-gallery", **more):
+    headers = {"Host": f"{host}.web.localhost"} | more.pop("headers", {})
+    return requests.get(f"http://{cluster.homes[home].web}{path}", headers=headers, timeout=30, allow_redirects=False, **more)
+
+
+def shown(cluster, count, home=0):
+    def enough():
+        s = must(cluster, "status", "photos", home=home)
+        assert s["photos"] == count and s["waiting"] == 0, s
+        return True
+
+    until(f"{count} photos are shown", enough, 90, 0.3)
+
+
+@pytest.fixture(scope="module")
+def gallery(cluster, photos):
+    s3 = cluster.s3(0)
+    s3.create_bucket(Bucket="photos")
+    for key, body in photos.items():
+        s3.put_object(Bucket="photos", Key=key, Body=body)
+    s3.put_object(Bucket="photos", Key="notes.txt", Body=b"no picture")
+    s3.put_object(Bucket="photos", Key="broken.jpg", Body=b"\xff\xd8\xff\xe0" + b"not a JPEG any more" * 20)
+    must(cluster, "create", "photos", "--title", "Summer & sea")
+    shown(cluster, len(photos))
+    return cluster
+
+
+def test_pages_in_two_languages_without_a_script(gallery):
+    english, french = page(gallery), page(gallery, headers={"Accept-Language": "fr-FR,fr;q=0.9,en;q=0.5"})
+    assert english.status_code == 200 and french.status_code == 200
+    assert 'lang="en"' in english.text and 'lang="fr"' in french.text
+    assert "Summer &amp; sea" in english.text and "Accept-Language" in english.headers["Vary"]
+    assert "default-src 'none'" in english.headers["Content-Security-Policy"]
+    links = re.findall(r'href="([^"#]+)"', english.text)
+    seen = set()
+    for link in links:
+        path = urllib.parse.urljoin("/", link)
+        if path in seen or not path.startswith("/"):
+            continue
+        seen.add(path)
+        assert page(gallery, path).status_code == 200, link
+    assert any(p.startswith("/p/") for p in seen) and any(p.startswith("/m/") or p.startswith("/a/") for p in seen)
+
+
+def test_renditions_and_originals(gallery, photos):
+    for key, body in photos.items():
+        photo = sha(body)
+        name = key.rsplit("/", 1)[1]
+        original = page(gallery, f"/o/{photo}/{urllib.parse.quote(name)}", home=1)
+        assert original.status_code == 200 and sha(original.content) == photo
+        assert original.headers["Content-Type"] == "image/jpeg"
+        small = page(gallery, f"/t/{photo}/320.webp", home=2)
+        assert small.status_code == 200 and small.headers["Content-Type"] == "image/webp" and "immutable" in small.headers["Cache-Control"]
+        assert small.content[:4] == b"RIFF" and len(small.content) < 60_000
+        out = subprocess.run(["exiftool", "-json", "-G", "-"], input=small.content, capture_output=True, check=True)
+        groups = {k.split(":")[0] for k in json.loads(out.stdout)[0]}
+        assert not groups & {"EXIF", "XMP", "IPTC", "GPS", "ICC_Profile", "MakerNotes"}, groups
+
+
+def test_what_cannot_be_shown_is_named_and_what_is_no_picture_is_left_alone(gallery, photos):
+    failures = must(gallery, "failures", "photos")["failures"]
+    assert [f["key"] for f in failures] == ["broken.jpg"] and failures[0]["reason"]
+    assert must(gallery, "status", "photos")["photos"] == len(photos)
+    keys = [o["Key"] for o in gallery.s3(0).list_objects_v2(Bucket="photos-gallery", Prefix="f/")["Contents"]]
+    assert page(gallery, "/" + keys[0]).status_code == 404  # for the owner, not for visitors
+
+
+def test_the_same_photo_twice_is_one_and_a_removed_one_goes(gallery, photos):
+    key, body = next(iter(photos.items()))
+    s3 = gallery.s3(2)
+    s3.put_object(Bucket="photos", Key="copies/again.jpg", Body=body)
+    shown(gallery, len(photos))
+    until("its new name is known", lambda: page(gallery, "/a/copies/").status_code == 200, 30)
+    s3.delete_object(Bucket="photos", Key="copies/again.jpg")
+    until("the album is gone", lambda: page(gallery, "/a/copies/").status_code == 404, 30)
+    shown(gallery, len(photos))
+    assert page(gallery, f"/p/{sha(body)}/").status_code == 200
+
+
+def test_one_home_killed_and_the_gallery_is_the_same_from_the_others(gallery, photos):
+    etags = [page(gallery, "/", home=h).headers["ETag"] for h in range(3)]
+    assert len(set(etags)) == 1
+    gallery.homes[0].kill()
+    try:
+        for h in (1, 2):
+            assert page(gallery, "/", home=h).headers["ETag"] == etags[0]
+            assert page(gallery, f"/t/{sha(next(iter(photos.values())))}/640.jpg", home=h).status_code == 200
+        # And it goes on: a photo that comes now is shown.
+        gallery.s3(1).put_object(Bucket="photos", Key="later/late.jpg", Body=list(photos.values())[0] + b"\0")
+        shown(gallery, len(photos) + 1, home=1)
+    finally:
+        gallery.homes[0].start()
+    gallery.wait_whole()
+    gallery.s3(1).delete_object(Bucket="photos", Key="later/late.jpg")
+    shown(gallery, len(photos))
+
+
+def test_a_private_gallery_opens_to_a_link_until_it_is_revoked(gallery):
+    must(gallery, "set", "photos", "--private")
+    assert page(gallery, "/", home=1).status_code == 403
+    link = must(gallery, "link", "create", "photos", "aunt")["link"]
+    query = "?" + link.split("?", 1)[1]
+    first = page(gallery, "/" + query, home=2)
+    assert first.status_code == 303 and first.headers["Location"] == "/" and "HttpOnly" in first.headers["Set-Cookie"]
+    cookie = first.headers["Set-Cookie"].split(";")[0]
+    inside = page(gallery, "/", home=1, headers={"Cookie": cookie})
+    assert inside.status_code == 200 and "key=" not in inside.text
+    assert page(gallery, "/", headers={"Cookie": cookie[:-1] + "0"}).status_code in (403, 200 if cookie.endswith("0") else 403)
+    assert page(gallery, "/c/root.json").status_code == 403
+    must(gallery, "link", "revoke", "photos", "aunt")
+    assert page(gallery, "/", home=1, headers={"Cookie": cookie}).status_code == 403
+    must(gallery, "set", "photos", "--public")
+    assert page(gallery, "/").status_code == 200
+
+
+def test_an_export_is_the_whole_gallery(gallery, photos, tmp_path):
+    out = must(gallery, "export", "photos", str(tmp_path / "site"))
+    sums = tree_sums(tmp_path / "site")
+    assert out["files"] == len(sums) and "index.html" in sums and "index.fr.html" in sums
+    assert not any(k.startswith(("n/", "f/")) for k in sums)
+    originals = {v for k, v in sums.items() if k.startswith("o/")}
+    assert originals == {sha(b) for b in photos.values()}
+    for name in sums:
+        if name.endswith(".html") and name != "404.html":
+            folder = pathlib.Path(name).parent
+            for link in re.findall(r'(?:href|src)="([^"#:]+)"', (tmp_path / "site" / name).read_text()):
+                at = os.path.normpath(folder / urllib.parse.unquote(link))
+                assert at in sums, f"{name} links to {link}"
+    code, why = ctl(gallery, "export", "photos", str(tmp_path / "site"))
+    assert code == 1 and "not empty" in why["error"]["message"]
+
+
+def test_wrong_words_get_clear_answers(gallery):
+    for args, words in ((("create", "photos"), "has a gallery already"), (("status", "nothing"), "nothing"), (("create", "photos-gallery"), "holds the pages"),
+                        (("link", "create", "photos", ""), "name")):
+        code, why = ctl(gallery, *args)
+        assert code == 1 and words in why["error"]["message"], why
+
+
+def test_removing_the_gallery_leaves_the_photos(gallery, photos):
+    must(gallery, "delete", "photos")
+    assert page(gallery, "/").status_code == 404
+    listed = {o["Key"] for o in gallery.s3(0).list_objects_v2(Bucket="photos")["Contents"]}
+    assert set(photos) <= listed
