@@ -24,7 +24,7 @@ constexpr int exit_usage = 2, exit_no_sandbox = 3, exit_memory = 4;
 constexpr int webp_quality = 78, jpeg_quality = 80;
 constexpr std::uint32_t facts_edge = 128;  // what a thumbhash needs
 // Of the address space that it has: pixels and compressed bytes together.
-constexpr std::uint64_t memory_max = std::uint64_t{440} << 20;
+constexpr std::uint64_t memory_max = std::uint64_t{560} << 20;
 
 void say(bytes_view b) {
   while (!b.empty()) {

@@ -20,7 +20,7 @@ namespace grenier::picture {
 
 namespace {
 
-constexpr rlim_t memory_beside_libraries = rlim_t{512} << 20, cpu_seconds_in_all = 4000;
+constexpr rlim_t memory_beside_libraries = rlim_t{640} << 20, cpu_seconds_in_all = 4000;
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
