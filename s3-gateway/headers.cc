@@ -265,6 +265,11 @@ outcome<model::object_headers> read_object_headers(const http::headers& h) {
   return o;
 }
 
+void add_stale_headers(http::headers& to) {
+  to.add("x-grenier-possibly-stale", "true");
+  to.add("Warning", "110 - \"Response is Stale\"");
+}
+
 void add_object_headers(http::headers& to, const store::object_meta& m) {
   const model::object_headers& o = m.headers;
   auto add = [&](const char* name, const std::string& value) {

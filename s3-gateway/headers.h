@@ -50,6 +50,8 @@ outcome<std::optional<bytes>> read_content_md5(const http::headers&);
 
 outcome<model::object_headers> read_object_headers(const http::headers&);
 void add_object_headers(http::headers& to, const store::object_meta&);
+// Of an answer that no quorum agreed on (5b.15); RFC 7234, 5.5.1.
+void add_stale_headers(http::headers& to);
 outcome<std::vector<model::tag>> read_tagging(const http::headers&);  // x-amz-tagging
 outcome<void> check_tags(std::span<const model::tag>);
 // prefix: "" or "x-amz-copy-source-"

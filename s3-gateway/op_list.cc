@@ -37,6 +37,7 @@ task<outcome<store::list_result>> run::list_page(page p, std::string start_after
   r.delimiter = std::move(p.delimiter);
   r.start_after = std::move(start_after);
   r.entries_max = p.max;
+  r.how = store::consistency::strong_if_up;
   S3_CO_TRY(auto listed, co_await core_.store.list(call(soon()), std::move(r)));
   co_return listed;
 }
@@ -88,7 +89,9 @@ task<run::answer> run::list_objects() {
     x.close();
   }
   write_prefixes(x, p, listed.prefixes);
-  co_return xml_reply(x.finish());
+  reply r = xml_reply(x.finish());
+  if (listed.stale_possible) add_stale_headers(r.response.headers);
+  co_return r;
 }
 
 task<run::answer> run::list_objects_v2() {
@@ -118,7 +121,9 @@ task<run::answer> run::list_objects_v2() {
     x.close();
   }
   write_prefixes(x, p, listed.prefixes);
-  co_return xml_reply(x.finish());
+  reply r = xml_reply(x.finish());
+  if (listed.stale_possible) add_stale_headers(r.response.headers);
+  co_return r;
 }
 
 task<run::answer> run::list_object_versions() {
@@ -147,7 +152,9 @@ task<run::answer> run::list_object_versions() {
     x.close();
   }
   write_prefixes(x, p, listed.prefixes);
-  co_return xml_reply(x.finish());
+  reply r = xml_reply(x.finish());
+  if (listed.stale_possible) add_stale_headers(r.response.headers);
+  co_return r;
 }
 
 }  // namespace grenier::s3

@@ -13,6 +13,7 @@ outcome<store::get_request> run::read_get() const {
   g.key = target_.key;
   g.when = read_conditions(request_.headers);
   g.head = target_.op == operation::head_object;
+  g.how = store::consistency::strong_if_up;
   if (auto range = request_.headers.find("range")) g.range = std::string(*range);
   if (auto version = request_.headers.find("if-range")) {
     g.if_range_ms = http::parse_date(*version);
@@ -46,6 +47,7 @@ outcome<http::response> run::object_response(const store::get_result& g, const s
   http::response r;
   r.status = g.not_modified ? 304 : g.partial && g.length > 0 ? 206 : 200;
   add_object_headers(r.headers, g.meta);
+  if (g.stale_possible) add_stale_headers(r.headers);
   if (r.status == 206)
     r.headers.add("Content-Range", "bytes " + std::to_string(g.first) + "-" + std::to_string(g.first + g.length - 1) + "/" +
                                        std::to_string(g.meta.size));

@@ -126,6 +126,25 @@ TEST_CASE_FIXTURE(bucket_world, "an object comes back with what was said of it")
   CHECK((head.status == 404 && head.body.empty()));
 }
 
+TEST_CASE_FIXTURE(bucket_world, "what no quorum agreed on says that it may be stale") {
+  put("a");
+  for (auto [method, path] : {std::pair("GET", "/photos/a"), {"HEAD", "/photos/a"}, {"GET", "/photos"}, {"GET", "/photos?list-type=2"}, {"GET", "/photos?versions"}}) {
+    CAPTURE(method);
+    CAPTURE(path);
+    store.dark = false;
+    auto r = ask(method, path);
+    CHECK(r.status == 200);
+    CHECK(!r.headers.find("x-grenier-possibly-stale"));
+    CHECK(!r.headers.find("Warning"));
+    store.dark = true;
+    r = ask(method, path);
+    CHECK(r.status == 200);
+    CHECK(r.headers.get("x-grenier-possibly-stale") == "true");
+    CHECK(r.headers.get("Warning").starts_with("110 "));
+  }
+  CHECK(ask("GET", "/photos/a").body == "a");
+}
+
 TEST_CASE_FIXTURE(bucket_world, "ranges and parts") {
   REQUIRE(ask("PUT", "/photos/k", "0123456789").status == 200);
   auto r = ask("GET", "/photos/k", {}, {{"Range", "bytes=2-4"}});

@@ -46,6 +46,7 @@ class fake_store final : public backend {
   std::uint64_t now_ms = 1'700'000'000'123;
   std::optional<errc> broken;      // every change fails with it
   std::optional<errc> bodyless;    // a body fails with it
+  bool dark = false;               // no quorum is up
   store::put_request last_put;
 
   fake_bucket* find(const std::string& b) { return buckets.contains(b) ? &buckets[b] : nullptr; }
@@ -136,6 +137,8 @@ class fake_store final : public backend {
     return done;
   }
   task<result<store::get_result>> get(store::call, store::get_request r) override {
+    const bool stale = dark && r.how == store::consistency::strong_if_up;
+    if (dark && !stale) co_return fail(errc::unavailable, "too few homes are up");
     auto& objects = find(r.bucket)->objects;
     if (!objects.contains(r.key)) co_return fail(errc::no_such_key);
     const fake_object& o = objects[r.key];
@@ -144,11 +147,13 @@ class fake_store final : public backend {
       store::get_result g;
       g.meta = o.meta;
       g.not_modified = true;
+      g.stale_possible = stale;
       co_return g;
     }
     store::get_result g;
     g.meta = o.meta;
     g.length = o.body.size();
+    g.stale_possible = stale;
     if (r.part_number && *r.part_number > 1) co_return fail(errc::invalid_range);
     if (r.part_number) g.parts = 1;
     const bool counts = r.if_range_etag ? *r.if_range_etag == quoted_etag(o.meta.etag) : !r.if_range_ms || *r.if_range_ms / 1000 == o.meta.modified_ms / 1000;
@@ -189,6 +194,8 @@ class fake_store final : public backend {
   }
   task<result<store::list_result>> list(store::call, store::list_request r) override {
     store::list_result l;
+    l.stale_possible = dark && r.how == store::consistency::strong_if_up;
+    if (dark && !l.stale_possible) co_return fail(errc::unavailable, "too few homes are up");
     for (const auto& [k, o] : find(r.bucket)->objects) {
       if (!k.starts_with(r.prefix) || (!r.start_after.empty() && k <= r.start_after)) continue;
       auto at = r.delimiter.empty() ? k.npos : k.find(r.delimiter, r.prefix.size());

@@ -307,7 +307,7 @@ json control::status() const {
                   : "The other home is dark and has the casting vote: this one only reads, and what it shows may be old.";
   } else {
     health = "no quorum";
-    say = "Too many zones are dark: writes are refused until one comes back. Nothing is lost.";
+    say = "Too many zones are dark: writes are refused until one comes back, and what this one shows may be old. Nothing is lost.";
   }
   if (clocks_off) {
     health = "clocks differ";

@@ -173,9 +173,13 @@ def test_damaged_and_lost_files(cluster):
 
 
 def test_two_homes_dark(cluster):
-    """Without a majority writes are refused, soon and in words; and they go on when one home is back."""
+    """Without a majority writes are refused, soon and in words, and reads say that they may be stale; all goes on when one home is back."""
     bucket = make(cluster, "two-dark")
+    large = noise(3_000_000, "large")
     cluster.s3(0).put_object(Bucket=bucket, Key="before", Body=b"before")
+    cluster.s3(0).put_object(Bucket=bucket, Key="large", Body=large)
+    assert "x-grenier-possibly-stale" not in cluster.s3(0).get_object(Bucket=bucket, Key="before")["ResponseMetadata"]["HTTPHeaders"]
+    cluster.wait_whole()
     s3 = cluster.s3(0, timeout=30)
     cluster.homes[1].kill()
     cluster.homes[2].kill()
@@ -189,6 +193,23 @@ def test_two_homes_dark(cluster):
             print(f"refused after {took:.2f} s")
             assert answer["HTTPStatusCode"] == 503 and answer["HTTPHeaders"].get("retry-after"), answer
             assert took < 5
+        time.sleep(4)  # from then on it is known, and nobody waits for it
+        for call, check in (
+            (lambda: s3.get_object(Bucket=bucket, Key="before"), lambda r: r["Body"].read() == b"before"),
+            (lambda: s3.get_object(Bucket=bucket, Key="large"), lambda r: r["Body"].read() == large),
+            (lambda: s3.head_object(Bucket=bucket, Key="large"), lambda r: r["ContentLength"] == len(large)),
+            (lambda: s3.list_objects_v2(Bucket=bucket), lambda r: [o["Key"] for o in r["Contents"]] == ["before", "large"]),
+        ):
+            start = time.monotonic()
+            answer = call()
+            assert check(answer)
+            headers = answer["ResponseMetadata"]["HTTPHeaders"]
+            assert headers["x-grenier-possibly-stale"] == "true" and headers["warning"].startswith("110"), headers
+            assert time.monotonic() - start < 1
+        with pytest.raises(botocore.exceptions.ClientError) as e:
+            s3.get_object(Bucket=bucket, Key="never")  # the others may have it
+        assert e.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+        assert "may be old" in cluster.homes[0].status()["say"]
         assert urllib.request.urlopen(f"http://{cluster.homes[0].admin}/health", timeout=2).status == 200
     finally:
         cluster.homes[1].start()
