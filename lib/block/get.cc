@@ -91,7 +91,7 @@ task<void> manager::impl::keep_fetched(block_hash h, stored form) {
 std::vector<node_id> manager::impl::homes_of(const block_hash& h) const {
   auto homes = table.layout().all_replicas(table.partition_of(h.view()));
   std::erase(homes, self);
-  return directory.by_quality(std::move(homes));
+  return directory.by_quality(std::move(homes), cluster::reads::blocks);
 }
 
 std::vector<node_id> manager::impl::other_members(const std::set<node_id>& but) const {
@@ -167,7 +167,7 @@ task<result<block_bytes>> manager::impl::fetch_hedged(block_hash h, bool not_her
     }
   };
   mono_time hedge_at = never;
-  std::set<node_id> under_way;
+  std::set<node_id> under_way, missed;
   auto begin = [&] {
     auto n = ask_next();
     hedge_at = never;
@@ -184,12 +184,15 @@ task<result<block_bytes>> manager::impl::fetch_hedged(block_hash h, bool not_her
     if (!a && answers.outstanding() == 0) break;
     if (!a) {
       if (rt.now() < hedge_at && !std::all_of(under_way.begin(), under_way.end(), [&](const auto& n) { return directory.late(n); })) continue;
+      for (const auto& n : under_way)
+        if (missed.insert(n).second) directory.read_missed(n, cluster::reads::blocks);
       hedge_at = never;
       if (hedges_left >= 1 && prio != wire::priority::background && begin()) hedges_left -= 1;
       continue;
     }
     auto& r = a->second;
     under_way.erase(r.node);
+    if (r.answered && !missed.contains(r.node)) directory.read_answered(r.node, cluster::reads::blocks);
     if (r.found) co_return std::move(r.block);
     corrupt |= r.corrupt;
     if (r.answered) said_no.insert(r.node);

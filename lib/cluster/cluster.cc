@@ -141,9 +141,50 @@ bool directory::impl::is_late(node_id n) const {
   return at->second.asked && rt.now() - *at->second.asked > late_min + 3 * ep.quality(n).rtt;
 }
 
-std::vector<node_id> directory::impl::by_quality(std::vector<node_id> of) const {
+// ------------------------------------------------------------------------------------------------- what reads meet
+
+namespace {
+constexpr unsigned misses_enough = 3;
+constexpr nanoseconds first_pause = 5s, pause_max = 60s;
+}  // namespace
+
+void directory::impl::read_answered(node_id n, reads kind) {
+  if (auto at = peers.find(n); at != peers.end()) at->second.reading_of[static_cast<std::size_t>(kind)] = {};
+}
+
+void directory::impl::read_missed(node_id n, reads kind) {
+  auto at = peers.find(n);
+  if (n == self || at == peers.end()) return;
+  auto& r = at->second.reading_of[static_cast<std::size_t>(kind)];
+  if (r.missed < misses_enough) {
+    if (++r.missed < misses_enough) return;
+    r.pause = first_pause;
+  } else if (std::exchange(r.tried, false)) {
+    r.pause = std::min(2 * r.pause, pause_max);
+  } else {
+    return;  // it was asked before all this
+  }
+  r.try_again = rt.now() + r.pause;
+}
+
+bool directory::impl::misses_reads(node_id n, reads kind) const {
+  auto at = peers.find(n);
+  return at != peers.end() && at->second.reading_of[static_cast<std::size_t>(kind)].missed >= misses_enough;
+}
+
+std::vector<node_id> directory::impl::by_quality(std::vector<node_id> of, reads reading) {
+  // Of those that missed reads, one at a time is tried again.
+  bool trying = false;
+  auto put_off = [&](peer& p) {
+    auto& r = p.reading_of[static_cast<std::size_t>(reading)];
+    if (r.missed < misses_enough) return false;
+    if (trying || rt.now() < r.try_again) return true;
+    trying = r.tried = true;
+    r.try_again = rt.now() + r.pause;
+    return false;
+  };
   struct entry {
-    int kind;  // 0 self, 1 connected, 2 up but its connection is gone or it is late, 3 down
+    int kind;  // 0 self, 1 connected, 2 up but its connection is gone, or it is late or misses reads, 3 down
     nanoseconds rank;
     std::size_t index;
     auto operator<=>(const entry&) const = default;
@@ -156,7 +197,7 @@ std::vector<node_id> directory::impl::by_quality(std::vector<node_id> of) const 
     } else if (p == peers.end() || !p->second.up) {
       order.push_back({3, p == peers.end() ? nanoseconds::max() : p->second.rank, i});
     } else {
-      order.push_back({p->second.connected && !is_late(of[i]) ? 1 : 2, p->second.rank.count() ? p->second.rank : nanoseconds(1s), i});
+      order.push_back({p->second.connected && !is_late(of[i]) && !put_off(p->second) ? 1 : 2, p->second.rank.count() ? p->second.rank : nanoseconds(1s), i});
     }
   }
   std::sort(order.begin(), order.end());
@@ -264,7 +305,7 @@ std::vector<node_id> directory::offering(const std::string& service) const {
   if (impl_->own.info.services.contains(service)) r.push_back(impl_->self);
   for (const auto& [n, held] : impl_->cards)
     if (held.card.info.services.contains(service) && impl_->is_up(n)) r.push_back(n);
-  return impl_->by_quality(std::move(r));
+  return impl_->by_quality(std::move(r), reads::rows);
 }
 
 bytes directory::export_peers() const {
@@ -326,7 +367,10 @@ std::vector<node_id> directory::down_members() const {
   return r;
 }
 
-std::vector<node_id> directory::by_quality(std::vector<node_id> of) const { return impl_->by_quality(std::move(of)); }
+std::vector<node_id> directory::by_quality(std::vector<node_id> of, reads kind) const { return impl_->by_quality(std::move(of), kind); }
+void directory::read_answered(node_id n, reads kind) { impl_->read_answered(n, kind); }
+void directory::read_missed(node_id n, reads kind) { impl_->read_missed(n, kind); }
+bool directory::misses_reads(node_id n, reads kind) const { return impl_->misses_reads(n, kind); }
 
 nanoseconds directory::hedge_delay(node_id n) const {
   const auto p95 = n == impl_->self ? nanoseconds(1) : impl_->ep.quality(n).rtt_p95;

@@ -74,6 +74,8 @@ struct options {
   double suspicion_limit = 8;          // phi: one false alarm in 10^8 heartbeats of a line as it was
 };
 
+enum class reads : std::uint8_t { rows, lists, blocks };
+
 class directory {
  public:
   // Registers its handlers: before endpoint.start(). The endpoint outlives the directory's stop().
@@ -125,8 +127,14 @@ class directory {
   std::vector<node_id> down_members() const;
 
   // ----------------------------------------------------------------------------------------- quality
-  // Self first, then those that are up by round trip (with hysteresis), late ones after them, then the others.
-  std::vector<node_id> by_quality(std::vector<node_id>) const;
+  // Self first, then those that are up by round trip (with hysteresis), late ones and those that missed such reads after them, then
+  // the others. One that missed reads is now and then given out in its old place again: to be tried by that one caller.
+  std::vector<node_id> by_quality(std::vector<node_id>, reads = reads::rows) const;
+  // What a read met at another node: an answer in good time, or none when it was time to ask somebody else. Three missed in a row make it
+  // the last choice for reads of that kind until one is answered: heartbeats say nothing of its disk.
+  void read_answered(node_id, reads);
+  void read_missed(node_id, reads);
+  bool misses_reads(node_id, reads) const;
   // After this long without an answer another replica is asked: rtt_p95 within 5 ms .. 500 ms; 500 ms while not measured.
   nanoseconds hedge_delay(node_id) const;
   double rate_to(node_id) const;      // bytes/s; 0: not known

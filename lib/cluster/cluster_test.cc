@@ -147,6 +147,46 @@ TEST_CASE("peers are sorted by round trip: self, near, far, down; noise does not
   CHECK(v[0].by_quality({test_node(99), v.id(1)}) == std::vector{v.id(1), test_node(99)});
 }
 
+TEST_CASE("who misses three reads in a row is the last choice for such reads, tried by one at a time, until it answers") {
+  village v(3);
+  v.n.run_for(20s);
+  const std::vector<node_id> all = {v.id(1), v.id(2)}, near_first = v[0].by_quality(all);
+  const node_id n = near_first[0];
+  const std::vector<node_id> last = {near_first[1], n};
+  for (int i = 0; i < 2; ++i) v[0].read_missed(n, reads::rows);
+  v[0].read_answered(n, reads::rows);
+  for (int i = 0; i < 2; ++i) v[0].read_missed(n, reads::rows);
+  CHECK(v[0].by_quality(all) == near_first);
+  v[0].read_missed(n, reads::rows);
+  CHECK(v[0].misses_reads(n, reads::rows));
+  CHECK(v[0].by_quality(all) == last);
+  CHECK(v[0].by_quality(all, reads::lists) == near_first);
+  CHECK(v[0].by_quality(all, reads::blocks) == near_first);
+  CHECK(v[0].up(n));
+  auto tried = [&](int s) {
+    int times = 0;
+    for (int i = 0; i < 10 * s; ++i) {
+      v.n.run_for(100ms);
+      if (v[0].by_quality(all) != near_first) continue;
+      ++times;
+      v[0].read_missed(n, reads::rows);
+      v[0].read_missed(n, reads::rows);  // asked by somebody long ago
+    }
+    return times;
+  };
+  CHECK(tried(80) == 4);   // after 5, 10, 20, 40 s
+  CHECK(tried(180) == 3);  // each minute
+  v[0].read_answered(n, reads::rows);
+  CHECK(v[0].by_quality(all) == near_first);
+  CHECK(v[0].by_quality(all) == near_first);
+  // A new connection is a new beginning.
+  for (int i = 0; i < 3; ++i) v[0].read_missed(n, reads::rows);
+  CHECK(v[0].by_quality(all) == last);
+  v.n.cut(v.id(0), n);
+  v.n.run_for(3s);
+  CHECK(v[0].by_quality(all) == near_first);
+}
+
 TEST_CASE("hedges wait for the peer's own p95, within bounds") {
   village v(3);
   auto& q = v.boxes[0]->ep.qualities;

@@ -37,6 +37,14 @@ struct peer {
   // order by quality
   nanoseconds rank{};
   unsigned rank_doubts = 0;
+  // what reads met, by kind
+  struct reading {
+    unsigned missed = 0;        // in a row
+    mono_time try_again{};      // once it missed too many
+    nanoseconds pause{};
+    bool tried = false;         // somebody was sent there since
+  };
+  std::array<reading, 3> reading_of;
   // addresses
   std::vector<std::string> seen;     // reached at, or coming from; last first
   std::vector<std::string> kept;     // what the endpoint was given
@@ -56,7 +64,10 @@ struct directory::impl {
   bool is_up(node_id) const;
   bool is_late(node_id) const;
   std::vector<std::string> own_addresses() const;
-  std::vector<node_id> by_quality(std::vector<node_id>) const;
+  std::vector<node_id> by_quality(std::vector<node_id>, reads);
+  void read_answered(node_id, reads);
+  void read_missed(node_id, reads);
+  bool misses_reads(node_id, reads) const;
 
   // ---- liveness.cc
   task<void> run();

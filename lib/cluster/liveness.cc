@@ -62,6 +62,7 @@ void directory::impl::connection(node_id n, bool connected) {
   p.asked.reset();
   p.since = rt.now();
   p.told = p.knows = 0;
+  p.reading_of = {};
   if (auto held = cards.find(n); held != cards.end()) held->second.direct = false;
   if (!connected) return;
   p.mentioned = rt.now();

@@ -192,7 +192,9 @@ task<coordinator::heard> coordinator::ask(node_id to, std::uint32_t round, std::
   heard h{round, revision, {}};
   const bool carries_ballot = m != wire::method::table_read;
   if (to != core_.self) {
+    const mono_time good = core_.rt.now() + 2 * core_.peers.hedge_delay(to) + 20ms;
     h.answers = co_await core::call<pb::register_answers>(core_, to, m, *request, o);
+    if (h.answers && !carries_ballot && core_.rt.now() <= good) core_.peers.read_answered(to, cluster::reads::rows);
     if (h.answers) judge_clock(to, *h.answers);
     co_return h;
   }
@@ -303,6 +305,7 @@ task<action> coordinator::wait(run_ptr r) {
     if (now >= r->deadline) co_return r->op.give_up();
     if (now >= r->hedge_at) {
       r->hedge_at = never;
+      for (const auto& n : r->v->of(r->unheard)) core_.peers.read_missed(n, cluster::reads::rows);
       if (hedge_allowed()) ask_next(*r);
     }
     if (r->out.outstanding() == 0 && !r->out_has_answers() && !ask_next(*r)) {
@@ -326,6 +329,7 @@ task<action> coordinator::wait(run_ptr r) {
 void coordinator::send_read(run& r, const action& a) {
   hedges_ = std::min(hedges_ + 0.05, 20.0);
   r.reading = a.round;
+  r.unheard = 0;
   r.queue.clear();
   std::vector<node_id> nodes;
   for (const auto& n : r.v->of(a.to)) nodes.push_back(n);
@@ -348,6 +352,7 @@ bool coordinator::ask_next(run& r) {
   if (r.queue.empty()) return false;
   const std::size_t i = r.queue.front();
   r.queue.pop_front();
+  r.unheard |= replica_mask{1} << i;
   pb::read_request q;
   *q.mutable_judged() = context(*r.v, r.judged_by);
   *q.add_keys() = id_of(r.key);
@@ -436,6 +441,7 @@ task<shared_bytes> coordinator::fetch_body(run_ptr r, attempt_id attempt) {
     }
     auto said = co_await out.next(until);
     if (!said && core_.rt.now() >= r->deadline) break;
+    if (!said) core_.peers.read_missed(order[next - 1], cluster::reads::rows);
     if (!said) continue;
     auto& h = said->second;
     if (!h.answers || h.answers->has_refused() || h.answers->rows_size() != 1 || !h.answers->rows(0).has_with()) continue;
@@ -464,6 +470,7 @@ task<result<void>> coordinator::adopt(run_ptr r, const pb::refusal& why) {
 }
 
 task<action> coordinator::hear(run_ptr r, std::size_t i, heard h) {
+  if (h.round == r->reading) r->unheard &= ~(replica_mask{1} << i);
   const bool failed_read = h.round == r->reading && (!h.answers || h.answers->has_refused());
   if (h.round == r->accepting && (!h.answers || h.answers->has_refused() || h.answers->rows_size() != 1 || h.answers->rows(0).error()))
     r->failed_mask |= replica_mask{1} << i;

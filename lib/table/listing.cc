@@ -35,10 +35,10 @@ task<result<std::vector<list_told>>> coordinator::ask_lists(list_request q, std:
     message->set_start(q.start);
     message->set_entries_max(static_cast<std::uint32_t>(q.entries_max));
     std::deque<std::size_t> queue;
-    for (const auto& n : core_.peers.by_quality(v->layout->all_replicas(p)))
+    for (const auto& n : core_.peers.by_quality(v->layout->all_replicas(p), cluster::reads::lists))
       queue.push_back(static_cast<std::size_t>(std::find(v->replicas.begin(), v->replicas.end(), n) - v->replicas.begin()));
     fan_out<result<pb::list_answer>> out(core_.rt, core_.tasks);
-    replica_mask asked = 0, answered = 0;
+    replica_mask asked = 0, heard = 0, answered = 0;
     nanoseconds slowest = 5ms;
     const wire::call_options o{.priority = priority, .deadline = deadline};
     auto ask_one = [&] {
@@ -60,6 +60,7 @@ task<result<std::vector<list_told>>> coordinator::ask_lists(list_request q, std:
     bool again = false;
     error last(errc::unavailable);
     mono_time hedge_at = core_.rt.now() + 2 * slowest + 20ms;
+    const mono_time good = hedge_at;
     while (!again) {
       auto said = co_await out.next(std::min(deadline, queue.empty() ? never : hedge_at));
       if (!said) {
@@ -68,12 +69,15 @@ task<result<std::vector<list_told>>> coordinator::ask_lists(list_request q, std:
           if (out.outstanding()) continue;
           break;
         }
+        for (const auto& n : v->of(asked & ~heard)) core_.peers.read_missed(n, cluster::reads::lists);
         hedge_at = core_.rt.now() + 2 * slowest + 20ms;
         if (out.outstanding() == 0 || hedge_allowed()) ask_one();
         else hedge_at = deadline;
         continue;
       }
       auto& a = said->second;
+      heard |= replica_mask{1} << said->first;
+      if (a && core_.rt.now() <= good) core_.peers.read_answered(v->replicas[said->first], cluster::reads::lists);
       if (!a) {
         last = a.error();
         if (!queue.empty()) ask_one();
@@ -168,14 +172,14 @@ task<result<list_page>> coordinator::list_once(list_request q, mono_time deadlin
     if (s) take(std::move(*s));
   }
   if (failed) co_return fail(*failed);
-  list_page page;
-  for (auto& e : shown) {
-    if (!e) continue;
-    if (page.entries.size() == entries_max) {
   co_return make_page(std::move(shown), all, q.entries_max);
 }
 
 list_page coordinator::make_page(std::vector<std::optional<list_entry>> shown, const list_merged& all, std::size_t entries_max) {
+  list_page page;
+  for (auto& e : shown) {
+    if (!e) continue;
+    if (page.entries.size() == entries_max) {
       page.truncated = true;
       break;
     }

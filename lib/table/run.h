@@ -20,6 +20,7 @@ struct coordinator::run {
   std::size_t started = 0, taken = 0;
   // reads: who may still be asked
   std::uint32_t reading = 0;
+  replica_mask unheard = 0;  // asked, and not answered yet
   std::deque<std::size_t> queue;
   mono_time hedge_at = never;
   // the latest accept

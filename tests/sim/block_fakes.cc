@@ -114,8 +114,12 @@ using sim::fake_cluster;
 
 struct directory::impl {
   node_id self;
+  std::map<node_id, int> missed{};
 };
 directory::directory(runtime&, wire::endpoint&, node_id self, options) : impl_(new impl{self}) {}
+void directory::read_answered(node_id n, reads) { impl_->missed.erase(n); }
+void directory::read_missed(node_id n, reads) { ++impl_->missed[n]; }
+bool directory::misses_reads(node_id n, reads) const { return impl_->missed.contains(n) && impl_->missed.at(n) >= 3; }
 directory::~directory() = default;
 std::optional<node> directory::find(node_id n) const {
   node x;
@@ -125,9 +129,9 @@ std::optional<node> directory::find(node_id n) const {
 }
 bool directory::up(node_id n) const { return n == impl_->self || fake_cluster::current->reachable(impl_->self, n); }
 bool directory::late(node_id n) const { return !up(n); }
-std::vector<node_id> directory::by_quality(std::vector<node_id> v) const {
+std::vector<node_id> directory::by_quality(std::vector<node_id> v, reads kind) const {
   std::sort(v.begin(), v.end(), [&](const node_id& a, const node_id& b) {
-    auto key = [&](const node_id& n) { return std::tuple(!up(n), n == impl_->self ? 0ns : rtt(n), n); };
+    auto key = [&](const node_id& n) { return std::tuple(!up(n), misses_reads(n, kind), n == impl_->self ? 0ns : rtt(n), n); };
     return key(a) < key(b);
   });
   return v;
