@@ -116,6 +116,7 @@ struct manager::impl {
   task<result<bool>> fetch_missing(const todo&);
   task<result<std::vector<node_id>>> sources_of(const todo&);
   double rate_from(const node_id&) const;
+  nanoseconds patience_with(const node_id&, std::uint32_t attempts) const;
   bool spare_origin(const todo&, double rate) const;
   task<void> guest_loop();
   task<void> hand_over(std::vector<todo>);

@@ -11,7 +11,7 @@ constexpr double slow_rate = 250e3;      // bytes/s: below, a block should not c
 constexpr double quick_rate = 6.25e6;    // 50 Mbit/s: above, who has it does not feel a copy more
 constexpr std::uint32_t patient_attempts = 5;  // for so many, a slow home that is still sending the block elsewhere is left alone
 constexpr std::uint32_t anybody_after = 2;
-constexpr nanoseconds retry_max = 1h, hand_over_max = 10min;
+constexpr nanoseconds retry_max = 1h, hand_over_max = 10min, source_max = 5min;
 }  // namespace
 
 // ------------------------------------------------------------------------------------------------- what is missing here
@@ -71,8 +71,10 @@ task<result<bool>> manager::impl::fetch_missing(const todo& t) {
   while (!queue.empty()) {
     node_id n = queue.front();
     queue.pop_front();
-    // Alone, and with much time: hedging would send the same bytes over two lines.
-    auto a = co_await ask_for(n, t.hash, wire::priority::background, rt.now() + 5min);
+    // Alone, and with the time that its line takes: hedging would send the same bytes over two lines.
+    auto a = co_await ask_for(n, t.hash, wire::priority::background, rt.now() + patience_with(n, t.attempts));
+    if (a.answered) directory.read_answered(n, cluster::reads::blocks);
+    else if (a.why == errc::timed_out) directory.read_missed(n, cluster::reads::blocks);
     if (a.found) {
       shelf::incoming in{t.hash, std::move(a.block.form), std::nullopt, false};
       CO_TRY_VOID(co_await here.store(std::move(in), rt.now() + 5min));
@@ -86,6 +88,16 @@ task<result<bool>> manager::impl::fetch_missing(const todo& t) {
   co_return fail(last);
 }
 
+// What a block takes on the line as it was measured, though others are fetched over it too; more each time, for lines that
+// have become slower, or are full of what comes first.
+nanoseconds manager::impl::patience_with(const node_id& n, std::uint32_t attempts) const {
+  const double rate = rate_from(n), at_once = static_cast<double>(resyncing.total_units() - resyncing.free_units());
+  if (rate <= 0) return std::min<nanoseconds>(1min * (1u << std::min(attempts, 3u)), source_max);
+  const double seconds = 10 + 3 * std::max(at_once, 1.0) * block_size_default / rate;
+  const double most = std::chrono::duration<double>(source_max).count();
+  return nanoseconds(static_cast<std::int64_t>(std::min(seconds * (1u << std::min(attempts, 5u)), most) * 1e9));
+}
+
 // The home that the block comes from is sending it to somebody just now, who will pass it on: its uplink belongs to whoever
 // waits for that upload. A line that was never measured may be a slow one.
 bool manager::impl::spare_origin(const todo& t, double rate) const {
@@ -96,7 +108,7 @@ bool manager::impl::spare_origin(const todo& t, double rate) const {
 
 // Whoever may have it and is up, the best line first.
 task<result<std::vector<node_id>>> manager::impl::sources_of(const todo& t) {
-  auto all = homes_of(t.hash);
+  auto all = table.layout().all_replicas(table.partition_of(t.hash.view()));
   CO_TRY(auto refs, co_await here.references_of(t.hash));
   all.insert(all.end(), refs.guests.begin(), refs.guests.end());
   if (auto at = told_of.find(t.hash); at != told_of.end()) all.insert(all.end(), at->second.begin(), at->second.end());
@@ -105,16 +117,23 @@ task<result<std::vector<node_id>>> manager::impl::sources_of(const todo& t) {
     auto more = other_members({all.begin(), all.end()});
     all.insert(all.end(), more.begin(), more.end());
   }
-  std::vector<std::pair<double, node_id>> scored;
+  struct source {
+    bool silent;  // it lets reads wait: the last to be asked
+    double seconds;
+    node_id node;
+    auto operator<=>(const source&) const = default;
+  };
+  std::vector<source> scored;
   for (const auto& n : all) {
     if (!seen.insert(n).second || !directory.up(n) || !table.layout().find(n)) continue;
     double rate = rate_from(n);
     if (n == t.origin && spare_origin(t, rate)) continue;
-    scored.emplace_back(std::chrono::duration<double>(directory.rtt(n)).count() + block_size_default / (rate > 0 ? rate : assumed_rate(n)), n);
+    const double takes = std::chrono::duration<double>(directory.rtt(n)).count() + block_size_default / (rate > 0 ? rate : assumed_rate(n));
+    scored.push_back({directory.misses_reads(n, cluster::reads::blocks), takes, n});
   }
   std::sort(scored.begin(), scored.end());
   std::vector<node_id> out;
-  for (const auto& s : scored) out.push_back(s.second);
+  for (const auto& s : scored) out.push_back(s.node);
   co_return out;
 }
 

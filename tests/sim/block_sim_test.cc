@@ -383,6 +383,30 @@ TEST_CASE("a reader is not held up by a silent home, and readers of one block sh
   CHECK(c.net.calls[{c.id(0), wire::method::block_get}] == 2);
 }
 
+TEST_CASE("a block that is missing is fetched from the next home soon, when the best one does not answer; later that one is asked last") {
+  homes c(3);
+  c.net.default_line = {.rtt = 20ms, .rate = 1e6};
+  for (std::size_t i = 1; i < 3; ++i) c.net.lines[{c.id(0), c.id(i)}] = c.net.lines[{c.id(i), c.id(0)}] = {.rtt = 2ms, .rate = 10e6};
+  std::map<node_id, int> asked;  // by whom
+  c.net.on_the_way = [&](node_id from, node_id to, wire::method m, wire::message msg) -> std::optional<wire::message> {
+    if (m != wire::method::block_get || to != c.id(0)) return msg;
+    ++asked[from];
+    return std::nullopt;
+  };
+  // One at a time, as a slow trickle of new blocks is.
+  for (int i = 0; i < 12; ++i) {
+    auto b = c.noise();
+    auto h = crypto::hash_block(*b);
+    REQUIRE(c.put(0, b));
+    const bool in_time = c.until([&] { return c.copies(h) == 3; }, 40s);
+    CAPTURE(i);
+    CHECK(in_time);
+    if (!in_time) break;
+  }
+  for (std::size_t i = 1; i < 3; ++i) CHECK(asked[c.id(i)] <= 3);
+  CHECK(asked[c.id(1)] + asked[c.id(2)] >= 3);
+}
+
 TEST_CASE("a peer that sends other bytes is not believed") {
   homes c(4);
   auto b = c.noise_at(0, false);
