@@ -13,7 +13,11 @@ namespace {
 // A bucket stays closed no longer than this without its DeleteBucket coming to an end: then whoever needs it opens it again.
 constexpr std::uint64_t closed_ms_max = 60'000;
 
-bool closed_lately(const bucket& b, hlc_time now) { return b.closed && hlc_time{b.closed_at}.ms() + closed_ms_max > now.ms(); }
+// Nor longer because somebody's clock was ahead: a time that cannot be yet is not lately.
+bool closed_lately(const bucket& b, hlc_time now) {
+  const std::uint64_t at = hlc_time{b.closed_at}.ms();
+  return b.closed && at + closed_ms_max > now.ms() && at <= now.ms() + static_cast<std::uint64_t>(hybrid_clock::ahead_max.count());
+}
 
 std::unexpected<error> no_such_bucket() { return fail(errc::no_such_bucket, "there is no bucket of this name"); }
 std::unexpected<error> being_deleted() { return fail(errc::conflict, "the bucket is being deleted"); }
@@ -74,7 +78,7 @@ task<result<bucket>> service::impl::admit(call c, std::string name, action a) {
   const bool changes = a == action::put_object || a == action::delete_object || a == action::write_object_tags ||
                        a == action::abort_upload || a == action::write_bucket_settings || a == action::delete_bucket;
   if (changes && b.closed) {
-    if (closed_lately(b, clock.now())) co_return being_deleted();
+    if (closed_lately(b, stamp())) co_return being_deleted();
     if (a != action::delete_bucket) co_return co_await reopen(std::move(b), c.deadline);
   }
   co_return b;
@@ -175,7 +179,7 @@ task<result<bucket>> service::create_bucket(call c, std::string name, std::strin
 task<result<void>> service::delete_bucket(call c, std::string name) {
   CO_TRY(bucket b, co_await impl_->admit(c, name, action::delete_bucket));
   impl& s = *impl_;
-  const hlc_time now = s.clock.now();
+  const hlc_time now = s.stamp();
   auto close = edit_judge([now](bucket& current) -> result<void> {
     if (closed_lately(current, now) && current.closed_at != now.value) return being_deleted();
     current.closed = true;

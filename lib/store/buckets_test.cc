@@ -188,6 +188,10 @@ TEST_CASE("a bucket is closed while DeleteBucket looks, and opened again when th
   h.pass(61s);
   CHECK(h.put("x", "z"));
   CHECK(!h.run(h.store->head_bucket(h.as_alice(), "photos"))->closed);
+  // Nor longer because the clock was years ahead there.
+  b.closed_at = hlc_time::from_ms(h.clk.wall_ms() + 365ull * 86'400'000).value;
+  h.below->apply(key, {true, model::encode(b), nullptr});
+  CHECK(h.put("x", "w"));
 }
 
 TEST_CASE("changing a bucket claims further names and gives them back") {

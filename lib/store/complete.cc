@@ -153,7 +153,7 @@ task<result<put_result>> service::complete_upload(call c, complete_request q) {
 
   CO_TRY(auto whole, assemble(u, *parts, q, s.opts.part_size_min));
   model::object_row row = std::move(whole.row);
-  const hlc_time at = s.clock.now();
+  const hlc_time at = s.stamp();
   row.meta.version = model::make_version(at, s.rt.random());
   row.meta.modified_ms = at.ms();
   auto under = std::make_shared<attempt>(s.puts, row.meta.version);  // of manifests, should there be any

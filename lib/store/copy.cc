@@ -106,7 +106,7 @@ task<result<copy_result>> service::copy(call c, copy_request q) {
   const auto where = model::object_key(b.id, q.key);
   c.deadline = source.row.inline_body ? c.deadline : s.step_deadline(c);
   model::object_row row = source.row;
-  const hlc_time at = s.clock.now();
+  const hlc_time at = s.stamp();
   row.meta.version = model::make_version(at, s.rt.random());
   row.meta.modified_ms = at.ms();
   row.meta.owner_id = b.owner_id;
@@ -188,7 +188,7 @@ task<result<copy_result>> service::upload_part_copy(call c, upload_part_copy_req
 
   c.deadline = s.step_deadline(c);
   const auto where = model::part_key(b.id, q.key, q.upload, q.number);
-  const hlc_time at = s.clock.now();
+  const hlc_time at = s.stamp();
   auto under = std::make_shared<attempt>(s.puts, model::make_version(at, s.rt.random()));
   std::optional<model::part_row> part;
   if (!open.checksum_kind) {

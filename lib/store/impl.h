@@ -88,6 +88,9 @@ struct service::impl {
   mono_time step_deadline(const call& c) const { return std::max(c.deadline, rt.now() + step_time); }
   // No attempt to write a row lives longer than step_time: what background work may count on.
   mono_time row_deadline(mono_time wanted) const { return std::min(wanted, rt.now() + step_time); }
+  // What a new version says of its time: the clock's, which never goes back, unless this machine's clock was ahead and has been set
+  // right: then what is written now does not say that it is of the future.
+  hlc_time stamp();
   table::op_options reading(mono_time, const bucket* judged_by = nullptr);
   table::op_options writing(mono_time, const bucket* judged_by = nullptr);
   task<result<void>> write_rows(std::vector<table::write_item>, table::op_options);
@@ -125,11 +128,11 @@ struct service::impl {
     model::object_row row;
     shared_bytes body;
     model::bucket bucket;
+    bool stale_possible = false;
   };
   task<result<found_object>> find_object(call, std::string bucket_name, std::string key, model::action, bool with_body,
                                          std::function<void(const table::row&)> early, consistency how = consistency::strong);
   task<result<table::any_row>> read_as(table::row_key, table::op_options, consistency);
-    bool stale_possible = false;
   // first, length: within the object. `prefetched`: what an early look at the local copy started, with its hash.
   struct prefetched_block {
     block_hash hash;
@@ -203,6 +206,7 @@ struct service::impl {
   bool counts_loaded = false;
   std::map<bytes, mono_time> not_before;          // of work queued since this start
   mono_time started{};
+  hlc_time stamped;                               // the last one after the clock was set back
   wait_list wake;
 };
 

@@ -221,9 +221,18 @@ task<result<void>> service::impl::finish_body(std::shared_ptr<receiving> r, cons
   co_return result<void>();
 }
 
+hlc_time service::impl::stamp() {
+  const hlc_time t = clock.now();
+  if (!clock.too_far_ahead(t)) return t;
+  stamped = {stamped.value + 1};
+  const hlc_time wall = hlc_time::from_ms(rt.wall_ms());
+  if (stamped < wall || clock.too_far_ahead(stamped)) stamped = wall;
+  return stamped;
+}
+
 task<result<received_body>> service::impl::receive(table::row_key owner, expected_body expected, body_source& from, call c) {
   received_body got;
-  got.at = clock.now();
+  got.at = stamp();
   got.version = model::make_version(got.at, rt.random());
   got.attempt = std::make_shared<store::attempt>(puts, got.version);
   const auto said = from.size();

@@ -52,6 +52,25 @@ TEST_CASE("replaced and deleted versions give their references back, late; the c
   CHECK(h.entries("store/") == 0);
 }
 
+TEST_CASE("a clock that was years ahead and was set right: new versions are of now, and what was to be done is done") {
+  home h;
+  h.clk.ahead_ms = 3650ull * 86'400'000;
+  REQUIRE(h.put("x", some_bytes(200 * k, 1)));
+  const auto old = h.row("x");
+  CHECK(old.meta.modified_ms + 1000 > h.clk.wall_ms());
+  REQUIRE(h.put("x", some_bytes(200 * k, 2)));
+  h.clk.ahead_ms = 0;
+  REQUIRE(h.put("y", "1"));
+  const auto first = h.row("y");
+  CHECK(first.meta.modified_ms <= h.clk.wall_ms());
+  REQUIRE(h.put("y", "2"));
+  CHECK(h.row("y").meta.modified_ms <= h.clk.wall_ms() + 1);
+  CHECK(first.meta.version < h.row("y").meta.version);
+  h.settle();
+  CHECK(!h.below->all_kept(old));
+  CHECK(h.entries("store/") == 0);
+}
+
 TEST_CASE("the same bytes again are another version's references") {
   home h;
   REQUIRE(h.put("x", some_bytes(200 * k)));

@@ -15,7 +15,7 @@ class virtual_clock final : public clock {
  public:
   mono_time now() const override { return now_; }
   std::uint64_t wall_ms() const override {
-    return 1'700'000'000'000 + static_cast<std::uint64_t>(std::chrono::duration_cast<milliseconds>(now_.time_since_epoch()).count());
+    return 1'700'000'000'000 + ahead_ms + static_cast<std::uint64_t>(std::chrono::duration_cast<milliseconds>(now_.time_since_epoch()).count());
   }
   timer_id call_at(mono_time at, std::move_only_function<void()> fn) override {
     timer_id t{at, ++next_};
@@ -32,6 +32,7 @@ class virtual_clock final : public clock {
     return true;
   }
   void jump(mono_time to) { now_ = std::max(now_, to); }
+  std::uint64_t ahead_ms = 0;  // how wrong the wall clock is
 
  private:
   mono_time now_{};

@@ -83,8 +83,14 @@ task<result<void>> copies::keep(const pb::copy& c) {
   if (!core_.everywhere(static_cast<table_id>(c.table()))) co_return fail(errc::protocol, "a copy of a table that is not copied");
   CO_TRY(ballot b, ballot::decode(c.written()));
   if (c.key().size() > partition_key_max || c.row().size() > row_max) co_return fail(errc::too_large, "a copy");
-  CO_TRY_VOID(core_.clock.observe(b.time));
-  co_return co_await keep(static_cast<table_id>(c.table()), c.key(), {b, {.present = c.present(), .row = c.row(), .body = nullptr}});
+  const auto t = static_cast<table_id>(c.table());
+  if (core_.clock.observe(b.time)) co_return co_await keep(t, c.key(), {b, {.present = c.present(), .row = c.row(), .body = nullptr}});
+  // Of a home that was alone while its clock was wrong, or nobody's: what the quorum says is kept, whatever its time.
+  CO_TRY(row r, co_await read_({t, c.key(), {}}, {.deadline = core_.rt.now() + 5s}));
+  const bool reached = r.written >= b;
+  CO_TRY_VOID(co_await keep(t, c.key(), std::move(r)));
+  if (!reached) co_return fail(errc::clock_skew, "a copy of a time far ahead that no quorum holds");
+  co_return result<void>();
 }
 
 // ------------------------------------------------------------------------------------------------- handing on
@@ -210,7 +216,10 @@ std::uint64_t copies::digest() const {
 task<result<pb::push_answer>> copies::answer(wire::caller from, pb::push_request q) {
   if (!layout_.known()) co_return fail(errc::unavailable, "this node has no layout yet");
   if (!layout_.state().find(from.node)) co_return fail(errc::access_denied, "node " + from.node.short_hex() + " is no member");
-  for (const auto& c : q.copies()) CO_TRY_VOID(co_await keep(c));
+  std::optional<error> failed;  // one that cannot be kept does not keep the others away
+  for (const auto& c : q.copies())
+    if (auto r = co_await keep(c); !r && !failed) failed = std::move(r).error();
+  if (failed) co_return fail(std::move(*failed));
   pb::push_answer a;
   if (q.compare()) {
     a.set_same(q.digest() == digest());
@@ -260,7 +269,7 @@ task<void> copies::exchange_once(node_id peer) {
     auto got = co_await core::call<pb::push_answer>(core_, peer, wire::method::table_push, m.SerializeAsString(), o);
     if (!got) co_return;
     for (const auto& c : got->copies())
-      if (!co_await keep(c)) co_return;
+      if (auto r = co_await keep(c); r.failed_with(errc::io_failed) || r.failed_with(errc::no_space)) co_return;
   }
 }
 

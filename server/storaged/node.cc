@@ -357,7 +357,7 @@ struct node::impl {
     auto t = tables->status();
     return {{"queue/resync", s.resync_queue}, {"queue/hints", t.hints}, {"queue/guests", s.guests}, {"queue/garbage", s.garbage_queue},
             {"queue/sync", t.partitions_to_sync}, {"queue/compare", t.homes_to_compare}, {"blocks", s.blocks},
-            {"stored", s.stored_bytes}, {"damaged", kv.stats().damage.empty() ? 0 : 1}};
+            {"stored", s.stored_bytes}, {"rows_passed_over", t.rows_passed_over}, {"damaged", kv.stats().damage.empty() ? 0 : 1}};
   }
 
   // Space, load and queues for the others to see; peers' addresses for the next start.

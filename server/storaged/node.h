@@ -61,7 +61,7 @@ class node {
 
   // How far another home's clock is ahead (negative: behind), where that is more than it may be. Known some seconds after its connection.
   std::optional<seconds> clock_off(node_id) const;
-  // What this home announces of itself: lengths of queues ("queue/..."), blocks, bytes stored, damage.
+  // What this home announces of itself: lengths of queues ("queue/..."), blocks, bytes stored, rows that repair passed over, damage.
   std::map<std::string, std::uint64_t> numbers() const;
 
   // "paris (1a2b3c4d)": the homes that a change of the layout waits for, when all of them are dark; empty: it goes on by itself.
