@@ -2,8 +2,10 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 
+#include "base/base.h"
 #include "picture/picture_fixture.h"
 
 using namespace grenier::picture;
@@ -126,6 +128,14 @@ TEST_CASE("a thumbhash has at most 25 bytes and tells average, shape and transpa
   const std::string c = thumbhash(clear);
   CHECK((static_cast<unsigned char>(c[2]) & 0x80) != 0);
   CHECK(c.size() <= 25);
+  // What the algorithm's author's own program makes of the same pixels.
+  CHECK(grenier::to_base64(thumbhash(fixture::scene(96, 64))) == "2gkGbZpwdIjBaIibeGeHZnFQBvd4");
+  CHECK(grenier::to_base64(thumbhash(fixture::scene(60, 90))) == "2vkFbRpwdbFouIlnh3Zoh3FQBveH");
+  image part = fixture::scene(96, 64);
+  part.alpha = true;
+  for (std::size_t p = 0; p < part.pixels.size(); p += 4)
+    if (p / 4 % 96 < 30) std::fill_n(part.pixels.begin() + static_cast<std::ptrdiff_t>(p), 4, std::uint8_t{0});
+  CHECK(grenier::to_base64(thumbhash(part)) == "HFuGO5JKxYbAZ4nDkEb8dTCXeIiIiIc=");
   image one = fixture::scene(1, 1);
   CHECK(thumbhash(one).size() <= 25);
 }
