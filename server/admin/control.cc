@@ -108,7 +108,9 @@ task<result<json>> control::run(std::string command, const json& in) {
     CO_TRY(node_id gone, find_member(text(in, "node")));
     const std::string zone = node_.tables().layout().newest().find(gone)->zone;
     CO_TRY_VOID(co_await node_.remove(gone, rt_.now() + 15s));
-    co_return json{{"removed", gone.hex()}, {"zone", zone}};
+    json keys = json::array();
+    for (const auto& k : node_.store().list_keys()) keys.push_back({{"access_key_id", k.id}, {"name", k.name}});
+    co_return json{{"removed", gone.hex()}, {"zone", zone}, {"keys_to_renew_if_stolen", keys}};
   }
   if (command == "/invite") {
     std::uint64_t valid = 24 * 3600;
@@ -242,6 +244,7 @@ json control::status() const {
   std::map<node_id, std::size_t> partitions;
   std::vector<std::string> damaged;
   std::size_t clocks_off = 0, others_up = 0;
+  std::uint64_t passed_over = 0;
   for (const auto& replicas : state.newest().assignment)
     for (const auto& n : replicas) ++partitions[n];
   for (const auto& m : state.newest().members) {
@@ -273,6 +276,7 @@ json control::status() const {
     const bool broken = self ? !node_.rows().stats().damage.empty() : dir.announced_number(m.node, "damaged").value_or(0) != 0;
     if (broken) j["damaged"] = true, damaged.push_back(m.zone);
     others_up += !self && up;
+    passed_over += self ? mine.at("rows_passed_over") : dir.announced_number(m.node, "rows_passed_over").value_or(0);
     for (const char* q : names) {
       const auto name = std::string("queue/") + q;
       if (auto n = self ? std::optional(mine.at(name)) : dir.announced_number(m.node, name)) queues[q] = queues[q].get<std::uint64_t>() + *n;
@@ -321,6 +325,7 @@ json control::status() const {
   }
   j["health"] = health;
   j["say"] = say;
+  if (passed_over) j["rows_passed_over"] = passed_over;
   auto refused = node_.wire().refused();
   if (refused.count) j["refused_handshakes"] = {{"count", refused.count}, {"last_from", refused.last_from}};
   auto repair = node_.tables().status();
@@ -411,6 +416,7 @@ std::string control::metrics() const {
   add("grenier_queue_length", "work that waits", number(t.partitions_to_sync), {{"queue", "sync"}});
   add("grenier_queue_length", "work that waits", number(t.homes_to_compare), {{"queue", "compare"}});
   add("grenier_repair_rows_received_total", "rows brought here by repair", number(t.rows_received));
+  add("grenier_repair_rows_passed_over_total", "rows that repair could not bring here or send: of a time far ahead, or damaged there", number(t.rows_passed_over));
   add("grenier_repair_rows_sent_total", "rows sent to others by repair", number(t.rows_sent));
   auto k = node_.rows().stats();
   add("grenier_kv_syncs_total", "synced writes of the row log", number(k.commits));

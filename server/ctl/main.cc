@@ -66,6 +66,9 @@ void print_status(const json& s) {
   const auto& q = s["queues"];
   std::printf("\nQueues  resync %s   hints %s   guests %s   garbage %s   partitions to sync %s   homes to compare %s\n", word(q, "resync").c_str(), word(q, "hints").c_str(),
               word(q, "guests").c_str(), word(q, "garbage").c_str(), word(q, "sync").c_str(), word(q, "compare").c_str());
+  if (s.contains("rows_passed_over"))
+    std::printf("Repair passed over rows %s times since the homes were started: they were written while a clock was far ahead, or are damaged\n"
+                "in one home. Repair goes on trying; where there are only two homes, a row of the future may be refused until its time has come.\n", word(s, "rows_passed_over").c_str());
   if (s.contains("refused_handshakes"))
     std::printf("Refused %s connections: no or another cluster's key, or an unknown invite; the last came from %s\n", word(s["refused_handshakes"], "count").c_str(),
                 word(s["refused_handshakes"], "last_from").c_str());
@@ -191,6 +194,12 @@ int main_of(int argc, char** argv) {
   auto* leave = leaf(layout->add_subcommand("remove", "let a home that is gone for good leave; the others take over its part"), "/layout/remove", [](const json& j) {
     std::printf("%s (%s) leaves; 'storagectl layout show' shows the change. It can join again only as a newcomer, with an empty data directory.\n", word(j, "zone").c_str(),
                 word(j, "removed").substr(0, 8).c_str());
+    if (!j.contains("keys_to_renew_if_stolen") || j["keys_to_renew_if_stolen"].empty()) return;
+    std::printf("\nIf its disk may be in other hands, renew these access keys ('storagectl key create', then 'key delete'); the cluster's own key stays\n"
+                "as it was (storagectl(1) says what that means):\n\n");
+    table t({"access key id", "name"});
+    for (const auto& k : j["keys_to_renew_if_stolen"]) t.add({word(k, "access_key_id"), word(k, "name")});
+    t.print();
   });
   text(leave, "node", "node", "its zone, or the first digits of its id ('storagectl status' shows them)")->required();
 
