@@ -11,7 +11,7 @@
 //             rounds as the trees are deep.
 //   Errors    unavailable (see above); corrupt: a stored object is not what its name says, or not well-formed: rebuild from records;
 //             invalid_argument, too_large: the photo cannot be kept, detail says why.
-//   Limits    1 MiB an object read; 120 photos a leaf, 8 months, 48 albums; 1000 names a photo; albums 8 deep, deeper folders count
+//   Limits    1 MiB an object read; 120 photos a leaf, 6 months, 48 albums; 1000 names a photo; albums 8 deep, deeper folders count
 //             as their ancestor; 1000 photos a change.
 //   Not here  reading and writing of objects, retries, who does the work (gallery/worker); HTML (gallery/pages.h).
 #pragma once

@@ -131,7 +131,7 @@ void grid(page& p, std::span<const item> items, std::string_view extra_class) {
     p.raw(fmt::format("<li class=\"{}\"><a class=\"{}\" href=\"{}\" data-s=\"{}\">", ratio_class(i.width, i.height), colour_class(i.thumbhash), p.to_page(photo_folder(i.id)), i.sizes));
     if (from.empty()) p.raw("<span class=\"none\">").text(alt_text(p.lang, i.taken)).raw("</span>");
     else
-      p.raw(fmt::format("<img {} sizes=\"(min-width:1500px) 380px, (min-width:700px) 300px, 45vw\" width=\"{}\" height=\"{}\" loading=\"lazy\" decoding=\"async\" alt=\"", from, i.width,
+      p.raw(fmt::format("<img {} sizes=\"(min-width:700px) 300px,45vw\" width=\"{}\" height=\"{}\" loading=\"lazy\" decoding=\"async\" alt=\"", from, i.width,
                         i.height))
           .text(alt_text(p.lang, i.taken))
           .raw(i.thumbhash.empty() ? "\">" : "\" data-h=\"" + to_base64(i.thumbhash) + "\">");
@@ -160,7 +160,7 @@ void picture(page& p, const record& r) {
                                         std::max(1L, std::lround(88.0 * r.width / r.height)));
   p.raw("<picture>");
   if (!sets[0].empty() && !sets[1].empty()) p.raw(fmt::format("<source type=\"image/webp\" srcset=\"{}\" {}>", sets[0], sizes));
-  p.raw(fmt::format("<img class=\"{}\" src=\"{}\" srcset=\"{}\" {} width=\"{}\" height=\"{}\" decoding=\"async\" fetchpriority=\"high\" data-h=\"{}\" alt=\"", colour_class(r.thumbhash),
+  p.raw(fmt::format("<img src=\"{}\" srcset=\"{}\" {} width=\"{}\" height=\"{}\" decoding=\"async\" fetchpriority=\"high\" data-h=\"{}\" alt=\"",
                     p.to_file(rendition_key(r.id, plain->size, plain->jpeg)), sets[sets[1].empty() ? 0 : 1], sizes, largest->width, largest->height, to_base64(r.thumbhash)))
       .text(alt_text(p.lang, r.taken))
       .raw("\"></picture>\n");

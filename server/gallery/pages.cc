@@ -225,7 +225,7 @@ class writer {
     for (const album_entry& a : albums) {
       p.raw("<li><a href=\"").raw(p.to_page(album_folder(path.empty() ? a.name : path + "/" + a.name, 1))).raw("\"><span class=\"cover ").raw(a.cover ? colour_class(a.cover->thumbhash) : "").raw("\">");
       if (a.cover && a.cover->sizes != 0) {
-        p.raw("<img ").raw(sources(p, *a.cover)).raw(" sizes=\"(min-width:700px) 300px, 45vw\" width=\"3\" height=\"2\" loading=\"lazy\" decoding=\"async\" alt=\"\"");
+        p.raw("<img ").raw(sources(p, *a.cover)).raw(" sizes=\"(min-width:700px) 300px,45vw\" width=\"3\" height=\"2\" loading=\"lazy\" decoding=\"async\" alt=\"\"");
         if (!a.cover->thumbhash.empty()) p.raw(" data-h=\"").raw(to_base64(a.cover->thumbhash)).raw("\"");
         p.raw(">");
       }

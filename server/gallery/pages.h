@@ -6,7 +6,7 @@
 //
 //   Runs on   any thread; no I/O (see catalogue.h for shelves).
 //   Errors    as in catalogue.h.
-//   Limits    a page has at most 120 photos and 48 albums, or 8 months of 8 photos.
+//   Limits    a page has at most 120 photos and 48 albums, or 6 months of 8 photos.
 //   Not here  renditions, originals: o/<id>/<file name> is answered by the web server or written by an export.
 #pragma once
 

@@ -46,7 +46,7 @@ struct tree_root {
 struct tree_limits {
   std::size_t leaf_max = 120, inner_max = 32;
 };
-inline constexpr tree_limits photo_limits{120, 32}, month_limits{8, 32}, folder_limits{48, 32};
+inline constexpr tree_limits photo_limits{120, 32}, month_limits{6, 32}, folder_limits{48, 32};
 
 struct tree_node {
   std::uint32_t level = 0;

@@ -409,7 +409,7 @@ test('before its pictures come a page shows their colours; with scripts a blurre
   }
 })
 
-test('a long timeline grows by itself while one scrolls, with every month once, without long tasks', async () => {
+test('a long timeline grows by itself while one scrolls, with every month once, and nothing moves', async () => {
   const page = await open(large, 'index.html')
   const months = (await fs.readdir(path.join(folder('large'), 'm'))).filter((m) => !m.endsWith('.html')).length
   for (let i = 0; i < 200 && (await page.locator('.pager a[rel=next]').count()); ++i) {

@@ -72,6 +72,7 @@ function wait(img) {
 }
 addEventListener('beforeprint', () => document.querySelectorAll('img[data-src]').forEach(bring))
 
+const placed = new WeakMap() // grids, and for which width and number of photos
 let lastWidth = 0
 function layout(all) {
   const width = document.body.clientWidth
@@ -79,7 +80,12 @@ function layout(all) {
   lastWidth = width
   const grids = [...document.querySelectorAll('.grid')]
   const widths = grids.map((g) => Math.floor(g.getBoundingClientRect().width))
-  grids.forEach((g, i) => place(g, widths[i]))
+  grids.forEach((g, i) => {
+    const as = `${widths[i]} ${g.children.length}`
+    if (placed.get(g) === as) return
+    placed.set(g, as)
+    place(g, widths[i])
+  })
 }
 function show() {
   document.querySelectorAll('.grid img, .cards img').forEach(wait)

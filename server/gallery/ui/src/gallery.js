@@ -14,7 +14,10 @@ function behind(img) {
     const box = img.closest('.cover, .grid a, figure img') || img
     box.style.backgroundImage = `url(${thumbHashToDataURL(hash)})`
     img.classList.add('coming')
-    const there = () => img.classList.remove('coming')
+    const there = () => {
+      img.classList.remove('coming')
+      if (box === img) box.style.backgroundImage = ''
+    }
     img.addEventListener('load', there, { once: true })
     img.addEventListener('error', there, { once: true })
   } catch {
@@ -106,16 +109,23 @@ async function append(link) {
   }
   const pager = link.closest('.pager')
   const on = one('.pager a[rel=next]', next)
+  // What was below is put anew below what comes, and so does not move before one's eyes.
+  const below = pager.cloneNode(true)
+  pager.remove()
   const grid = one('main > .grid')
   if (grid) grid.append(...all('main > .grid > li', next))
-  else pager.before(...all('main > .month', next))
-  if (on) link.href = on.href
-  else link.remove()
-  if (!pager.children.length) pager.remove()
+  else one('main').append(...all('main > .month', next))
+  if (grid) grid.after(below)
+  else one('main').append(below)
+  const again = one('a[rel=next]', below)
+  if (on) again.href = on.href
+  else again.remove()
+  if (!below.children.length) below.remove()
+  one('.foot').hidden = Boolean(on)
   window.grenierLayout?.()
   watch(one('main'))
   roving(document)
-  if (on) ahead.observe(link)
+  if (on) ahead.observe(again)
 }
 const ahead = new IntersectionObserver(
   (seen) => {
@@ -125,9 +135,10 @@ const ahead = new IntersectionObserver(
       append(s.target).catch(() => {}) // the link still works
     }
   },
-  { rootMargin: '1600px' },
+  { rootMargin: '2500px' },
 )
 
 watch(document)
 roving(document)
-if (one('main > .grid, main > .month') && !one('.cards')) addEventListener('scroll', () => all('.pager a[rel=next]').forEach((a) => ahead.observe(a)), { once: true, passive: true })
+if (one('main > .grid, main > .month') && !one('.cards'))
+  addEventListener('scroll', () => all('.pager a[rel=next]').forEach((a) => ahead.observe(a)), { once: true, passive: true })

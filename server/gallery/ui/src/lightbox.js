@@ -46,7 +46,7 @@ export function open(links, index) {
     dataSource: slides, index, loop: false, bgOpacity: 1, preload: [1, 2], wheelToZoom: true, pinchToClose: true,
     showHideAnimationType: still.matches ? 'none' : 'zoom', showAnimationDuration: 260, hideAnimationDuration: 220, zoomAnimationDuration: still.matches ? 0 : 260,
     closeTitle: w.close, zoomTitle: w.zoom, arrowPrevTitle: w.previous, arrowNextTitle: w.next, errorMsg: w.failed, indexIndicatorSep: ' / ',
-    paddingFn: (view) => ({ top: 0, bottom: 0, left: 0, right: !panel.hidden && view.x > 800 ? panelWidth : 0 }),
+    paddingFn: (view) => ({ top: 0, bottom: !panel.hidden && view.x <= 800 ? panel.offsetHeight : 0, left: 0, right: !panel.hidden && view.x > 800 ? panelWidth : 0 }),
   })
   const current = () => pswp.currSlide && pswp.currSlide.data
 
@@ -54,7 +54,7 @@ export function open(links, index) {
     panel.hidden = !show
     pswp.element.classList.toggle('with-panel', show)
     pswp.element.querySelector('.pswp__button--details')?.setAttribute('aria-expanded', show)
-    if (show) fill(panel, up, current().id, current().href)
+    if (show) fill(panel, up, current().id, current().href).then(() => pswp.element && pswp.updateSize(true))
     pswp.updateSize(true)
   }
   async function download() {
