@@ -238,6 +238,18 @@ task<void> refuses_bad_options(world& w) {
 
 // ------------------------------------------------------------------------------------------------- the sandbox
 
+// A sanitized child has neither the filter of calls nor the limit of memory (sandbox.cc).
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define GRENIER_SANITIZED
+#endif
+#endif
+#ifdef GRENIER_SANITIZED
+constexpr bool confined = false;
+#else
+constexpr bool confined = true;
+#endif
+
 // The trespasser is a real decoder that obeys "trespass X".
 task<std::string> trespass_as(world& w, std::string what) {
   // It asks for no picture's name: the file must look like one to the pool.
@@ -273,6 +285,7 @@ task<void> is_killed_for_trespass(world& w) {
 
 task<void> ends_badly(world& w) {
   for (auto [what, why] : {std::pair("crash", "it crashed"), {"abort", "SIGABRT"}, {"memory", "out of memory"}, {"forever", "too long"}}) {
+    if (!confined && std::string_view(what) != "forever") continue;
     const auto said = co_await trespass_as(w, what);
     CAPTURE(said);
     CHECK(said.find(why) != std::string::npos);
@@ -426,6 +439,7 @@ TEST_CASE("what is no picture, and what cannot be decoded") {
   v.run(refuses_bad_options(v));
 }
 TEST_CASE("the child has no files, network, programs or threads") {
+  if (!confined) return;
   world w({}, "picture_trespasser");
   w.run(is_killed_for_trespass(w));
 }

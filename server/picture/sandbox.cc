@@ -24,7 +24,7 @@ constexpr rlim_t memory_beside_libraries = rlim_t{640} << 20, cpu_seconds_in_all
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
-constexpr bool sanitized = true;  // whose shadow memory is terabytes
+constexpr bool sanitized = true;  // for tests only: its shadow memory is terabytes, and it calls what it likes
 #else
 constexpr bool sanitized = false;
 #endif
@@ -119,6 +119,7 @@ std::string enter_sandbox() {
   if (::prctl(PR_SET_DUMPABLE, 0) != 0) return failed("dumpable");
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return failed("no_new_privs");
   if (auto e = deny_files(); !e.empty()) return e;
+  if (sanitized) return {};
   if (!limit(RLIMIT_NOFILE, 3)) return failed("limit of open files");  // the three that are open
   return filter_calls();
 }

@@ -79,7 +79,7 @@ void trespass(bytes_view file) {
     }
   }
   if (what == "forever")
-    for (volatile int i = 0;; i = i + 1) {
+    for (volatile unsigned i = 0;; i = i + 1) {
     }
   if (what == "sleep") {
     int word = 0;
