@@ -60,7 +60,7 @@ task<result<std::optional<model::bucket>>> galleries::pages_of(const model::buck
   co_return std::optional(std::move(*b));
 }
 
-task<result<json>> galleries::run(std::string what, const json& in) {
+task<result<json>> galleries::run(std::string what, json in) {
   auto& s = node_.store();
   if (what == "list") {
     json all = json::array();
@@ -195,6 +195,7 @@ task<result<json>> galleries::status(model::bucket source) {
     if (auto at = all.find(source.name); at != all.end()) {
       const auto& w = at->second;
       j["waiting"] = w.waiting;
+      j["standing_by"] = w.standing_by;
       j["looking"] = w.looking;
       j["rendered_here"] = w.rendered;
       j["photos_per_minute"] = w.photos_per_minute;

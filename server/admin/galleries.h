@@ -18,7 +18,7 @@ class galleries {
   galleries(runtime& rt, storaged::node& n, gallery::worker* w, std::function<std::string(const std::string& name)> site)
       : rt_(rt), node_(n), worker_(w), site_(std::move(site)), group_(rt) {}
   // create, set, list, status, failures, again, delete, link/create, link/list, link/revoke, files, read, original
-  task<result<nlohmann::json>> run(std::string what, const nlohmann::json& in);
+  task<result<nlohmann::json>> run(std::string what, nlohmann::json in);
   task<void> stop();
 
  private:

@@ -59,6 +59,7 @@ void print_status(const json& g) {
     else if (minutes < 120) std::printf(", done in some %.0f minutes", minutes);
     else std::printf(", done in some %.0f hours", minutes / 60);
   }
+  if (g.value("standing_by", 0)) std::printf("\nelsewhere %s (other homes' turn; this one sees to it that they are done)", word(g, "standing_by").c_str());
   std::printf("\nfailed    %s%s\n", word(g, "failed").c_str(), g.value("failed", 0) ? " ('storagectl gallery failures' names them)" : "");
   if (g.contains("last_error")) std::printf("last error here: %s\n", word(g, "last_error").c_str());
 }

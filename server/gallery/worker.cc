@@ -157,8 +157,7 @@ struct worker::impl {
       if (busy.contains(row)) again.insert(row);
       CO_TRY(auto old, co_await kv.get(kv::family::task_queue, row));
       b.put(kv::family::task_queue, row, encode(j));
-      if (!old)
-        if (auto g = find(id)) ++g->status.waiting;
+      if (auto g = find(id)) count(*g, old ? decode(row, *old) : std::nullopt, -1), count(*g, j, 1);
       if (next_up.size() < next_max) next_up.push_back(std::move(row));
       else due_ms = 0;
     }
@@ -177,11 +176,17 @@ struct worker::impl {
         next_up.push_back(std::move(row));
         continue;
       }
-      if (auto g = find(j.bucket); g && g->status.waiting) --g->status.waiting;
+      if (auto g = find(j.bucket)) count(*g, j, -1);
       b.remove(kv::family::task_queue, std::move(row));
     }
     if (!b.empty()) (void)co_await kv.commit(std::move(b));
     wake.wake_all();
+  }
+
+  static void count(gallery_state& g, const std::optional<job>& j, int by) {
+    if (!j) return;
+    auto& n = j->looks ? g.status.standing_by : g.status.waiting;
+    n = by < 0 && n == 0 ? 0 : n + static_cast<std::uint64_t>(by);
   }
 
   nanoseconds next_look(const job& j) const {
@@ -193,7 +198,10 @@ struct worker::impl {
   task<void> put_off(job j, nanoseconds pause, bool failed) {
     bytes row = row_of(j);
     j.due_ms = rt.wall_ms() + static_cast<std::uint64_t>(pause / 1ms);
+    auto g = find(j.bucket);
+    if (g) count(*g, j, -1);
     failed ? ++j.attempts : ++j.looks;
+    if (g) count(*g, j, 1);
     due_ms = std::min(due_ms, j.due_ms);
     if (again.erase(row)) {
       next_up.push_back(row);
@@ -502,19 +510,25 @@ struct worker::impl {
         if (!g) {
           g = std::make_shared<gallery_state>();
           g->pages = std::make_unique<objects>(rt, group, store, b.gallery->pages);
-          auto waiting = std::make_shared<std::uint64_t>(0);
+          auto seen = std::make_shared<gallery_state>();
           const bytes of = job_prefix + b.id.str();
-          (void)co_await kv.walk(kv::family::task_queue, of, after_prefix(job_prefix), [waiting, of](bytes_view k, bytes_view) {
+          (void)co_await kv.walk(kv::family::task_queue, of, after_prefix(job_prefix), [seen, of](bytes_view k, bytes_view v) {
             kv::store::step next;  // nothing of other buckets is counted
-            if (k.starts_with(of)) ++*waiting;
+            if (k.starts_with(of)) count(*seen, decode(k, v), 1);
             else next.what = kv::store::step::kind::stop;
             return next;
           });
-          if (auto again_g = find(b.id)) again_g->status.waiting += *waiting;
+          if (auto now_g = find(b.id)) now_g->status.waiting += seen->status.waiting, now_g->status.standing_by += seen->status.standing_by;
         }
         if (auto known_g = find(b.id)) known_g->bucket = b;
       }
-      std::erase_if(galleries, [&](const auto& g) { return !now.contains(g.first) && !g.second->publishing; });
+      kv::batch over;
+      std::erase_if(galleries, [&](const auto& g) {
+        if (now.contains(g.first) || g.second->publishing) return false;
+        over.remove(kv::family::task_queue, seen_prefix + g.first.str());  // should it have one again, all is looked at
+        return true;
+      });
+      if (!over.empty()) (void)co_await kv.commit(std::move(over));
       if (!galleries.empty() && !feed) {
         auto f = co_await tables.follow("gallery", {table::table_id::object});
         if (f) {
@@ -558,7 +572,13 @@ struct worker::impl {
 
   task<void> feed_loop() {
     for (;;) {
-      auto page = co_await feed->next(rt.now() + 1h);
+      auto page = co_await feed->next(rt.now() + 10s);
+      if (galleries.empty()) {
+        // Nothing is to be kept for a reader that has nothing to do. The next gallery lists its bucket first.
+        feed.reset();
+        (void)co_await tables.forget_reader("gallery");
+        co_return;
+      }
       if (!page) {
         co_await sleep_for(rt, 5s);
         continue;

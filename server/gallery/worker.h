@@ -33,7 +33,8 @@ struct failure {
 };
 
 struct work_status {
-  std::uint64_t waiting = 0;        // in this home's queue, its turn or not
+  std::uint64_t waiting = 0;        // for this home to look at
+  std::uint64_t standing_by = 0;    // another home's turn; this one looks now and then whether it is done
   std::uint64_t rendered = 0;       // by this home since its start
   std::uint64_t failed = 0;         // likewise: pictures that cannot be decoded
   double photos_per_minute = 0;     // of the last minutes, 0 while there is nothing to do

@@ -119,13 +119,14 @@ task<void> host::answer(http::exchange& x) {
   co_await send_error(x, b.name, b.website->error_document, status, std::string(sentence(status)));
 }
 
-task<result<store::get_result>> host::open(http::exchange& x, std::string bucket, std::string key, bool conditional) {
+task<result<store::get_result>> host::open(http::exchange& x, std::string bucket, std::string key, bool conditional, store::consistency how) {
   const auto& r = x.request();
   store::call c{{std::nullopt, true}, rt_.now() + lookup_time, true};
   store::get_request g;
   g.bucket = std::move(bucket);
   g.key = std::move(key);
   g.head = r.method == "HEAD";
+  g.how = how;
   if (conditional) {
     auto take = [&](const char* name) -> std::optional<std::string> {
       auto v = r.headers.find(name);
@@ -180,7 +181,8 @@ task<void> host::answer_gallery(http::exchange& x, model::bucket b, std::string 
     auto language = x.request().headers.find("accept-language");
     const bool french = folder && language && prefers_french(*language);
     if (folder) key += french ? "index.fr.html" : b.website->index_document;
-    auto opened = co_await open(x, b.name, key, true);
+    // Pages are made from what changes now and then: this home's own copy will do, and is there when it is alone.
+    auto opened = co_await open(x, b.name, key, true, store::consistency::any);
     if (opened) sent = co_await send_result(x, std::move(*opened), 200, &b);
     else sent = fail(opened.error());
     if (!sent && !x.answered() && sent.failed_with(errc::no_such_key) && !folder) {
@@ -210,6 +212,7 @@ task<result<void>> host::send_original(http::exchange& x, const model::bucket& p
   store::get_request g;
   g.bucket = pages.name;
   g.key = gallery::record_key(wanted->id);
+  g.how = store::consistency::any;
   CO_TRY(auto raw, co_await store_.get(c, std::move(g)));
   bytes body;
   while (raw.body && body.size() <= gallery::object_size_max) {
@@ -220,7 +223,7 @@ task<result<void>> host::send_original(http::exchange& x, const model::bucket& p
   CO_TRY(auto record, gallery::record_from_json(body, wanted->id));
   auto source = source_key(record, wanted->file);
   if (!source) co_return fail(errc::no_such_key, "a photo without a name");
-  CO_TRY(auto opened, co_await open(x, pages.gallery_pages->source, *source, true));
+  CO_TRY(auto opened, co_await open(x, pages.gallery_pages->source, *source, true, store::consistency::strong_if_up));
   auto& h = opened.meta.headers;
   const auto type = media_type(record.format);
   h = {};  // what its uploader said of it is not this page's to repeat

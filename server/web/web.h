@@ -34,7 +34,7 @@ class host {
   task<void> answer_gallery(http::exchange&, model::bucket, std::string key);
   task<result<void>> send_original(http::exchange&, const model::bucket& pages, std::string_view key);
   task<void> send_error(http::exchange&, std::string bucket, std::string error_document, int status, std::string message);
-  task<result<store::get_result>> open(http::exchange&, std::string bucket, std::string key, bool conditional);
+  task<result<store::get_result>> open(http::exchange&, std::string bucket, std::string key, bool conditional, store::consistency = store::consistency::strong);
   // Fails before anything was sent (answered() tells) when the first bytes cannot be had.
   task<result<void>> send_result(http::exchange&, store::get_result, int status, const model::bucket* gallery = nullptr);
   runtime& rt_;

@@ -108,7 +108,7 @@ struct village {
       bool empty = true, any = false;
       for (auto& [i, weak] : roles)
         if (auto r = weak.lock())
-          for (auto& [name, s] : r->work.status()) any = true, empty &= s.waiting == 0 && !s.looking;
+          for (auto& [name, s] : r->work.status()) any = true, empty &= s.waiting == 0 && s.standing_by == 0 && !s.looking;
       if (any && empty) return true;
     }
     return false;
