@@ -121,7 +121,10 @@ async function append(link) {
   if (on) again.href = on.href
   else again.remove()
   if (!below.children.length) below.remove()
-  one('.foot').hidden = Boolean(on)
+  const foot = one('.foot')
+  const footAgain = foot.cloneNode(true)
+  footAgain.hidden = Boolean(on)
+  foot.replaceWith(footAgain)
   window.grenierLayout?.()
   watch(one('main'))
   roving(document)
