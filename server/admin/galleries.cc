@@ -122,7 +122,10 @@ task<result<json>> galleries::create(std::string bucket, const json& in) {
   auto with_pages = [&source, domain, is_private = flag(in, "private").value_or(false)](model::bucket& b) -> result<void> {
     b.owner_id = source.owner_id;
     b.owner_name = source.owner_name;
-    b.allowed = source.allowed;
+    // Who may read the photos may read this. Nobody but the owner writes here: what stands in a record decides which originals are shown.
+    b.allowed.clear();
+    for (const auto& [key, p] : source.allowed)
+      if (p.read) b.allowed[key].read = true;
     b.website = model::website{"index.html", "404.html"};
     if (!b.gallery_pages) b.gallery_pages.emplace();
     b.gallery_pages->source = source.name;
@@ -218,18 +221,23 @@ task<result<json>> galleries::remove(model::bucket source) {
   CO_TRY(source, co_await s.change_bucket(as_admin(), source.name, without));
   std::uint64_t removed = 0;
   gallery::objects o(rt_, group_, s, pages);
-  for (;;) {
-    store::list_request q;
-    q.bucket = pages;
-    CO_TRY(auto page, co_await s.list(as_admin(), std::move(q)));
-    std::vector<std::string> keys;
-    for (auto& i : page.items) keys.push_back(std::move(i.key));
-    if (keys.empty()) break;
-    removed += keys.size();
-    CO_TRY_VOID(co_await o.remove_all(std::move(keys)));
+  for (int tries = 0;; ++tries) {
+    co_await sleep_for(rt_, 3s);  // until the homes at work have heard of it
+    for (;;) {
+      store::list_request q;
+      q.bucket = pages;
+      CO_TRY(auto page, co_await s.list(as_admin(), std::move(q)));
+      std::vector<std::string> keys;
+      for (auto& i : page.items) keys.push_back(std::move(i.key));
+      if (keys.empty()) break;
+      removed += keys.size();
+      CO_TRY_VOID(co_await o.remove_all(std::move(keys)));
+    }
+    auto gone = co_await s.delete_bucket(as_admin(), pages);
+    if (gone) co_return json{{"bucket", source.name}, {"deleted", pages}, {"objects", removed}};
+    if (!gone.failed_with(errc::bucket_not_empty) || tries == 5)
+      co_return fail(gone.error().code, "the gallery is off, but the bucket " + pages + " could not be removed: " + gone.error().detail);
   }
-  CO_TRY_VOID(co_await s.delete_bucket(as_admin(), pages));
-  co_return json{{"bucket", source.name}, {"deleted", pages}, {"objects", removed}};
 }
 
 task<result<json>> galleries::link(std::string what, model::bucket source, const json& in) {

@@ -13,8 +13,8 @@ constexpr nanoseconds look_max = 10min;
 const bytes job_prefix = "gallery/j/", seen_prefix = "gallery/s/";
 
 nanoseconds pause_after(std::uint32_t attempts) {
-  nanoseconds p = 10s;
-  for (std::uint32_t i = 0; i < attempts && p < 1h; ++i) p *= 6;
+  nanoseconds p = 2s;
+  for (std::uint32_t i = 0; i < attempts && p < 1h; ++i) p *= 4;
   return std::min<nanoseconds>(p, 1h);
 }
 
@@ -101,7 +101,7 @@ struct worker::impl {
 
   impl(runtime& r, kv::store& k, store::service& s, table::replicated& t, cluster::directory& d, node_id n, picture::renderer& p, worker::options o)
       : rt(r), kv(k), store(s), tables(t), directory(d), self(n), renderer(p), opt(o), group(r), slots(r, std::max<std::size_t>(o.photos_at_once, 1)),
-        wake(r), known(r) {}
+        noting(r, 1), wake(r), known(r) {}
   runtime& rt;
   kv::store& kv;
   store::service& store;
@@ -111,7 +111,7 @@ struct worker::impl {
   picture::renderer& renderer;
   worker::options opt;
   task_group group;
-  semaphore slots;
+  semaphore slots, noting;
   wait_list wake, known;
   std::map<bucket_id, std::shared_ptr<gallery_state>> galleries;
   std::set<bytes> busy;            // under way, by key of their rows
@@ -120,6 +120,8 @@ struct worker::impl {
   bytes cursor = job_prefix;
   std::uint64_t due_ms = 0, earliest_ms = UINT64_MAX;  // when rows are to be looked through; of those seen in this pass
   bool hurry = false;              // in this pass everything is due
+  std::map<bucket_id, gallery_state> counted;  // in this pass
+  std::uint64_t passed_ms = 0;     // when the last one ended
   std::set<node_id> at_work;       // homes that render and are up
   std::unique_ptr<table::feed> feed;
 
@@ -150,6 +152,7 @@ struct worker::impl {
   }
 
   task<result<void>> enqueue(std::vector<std::pair<bucket_id, std::string>> what) {
+    auto alone = co_await noting.acquire();  // what it finds there is what it counts
     kv::batch b;
     for (auto& [id, key] : what) {
       job j{id, std::move(key), rt.wall_ms(), rt.wall_ms(), 0, 0};
@@ -217,17 +220,26 @@ struct worker::impl {
   // Rows that are due, from where the last page ended; at the end of them all the time of the next one is known.
   task<void> look_for_more() {
     const std::uint64_t now = rt.wall_ms();
-    if (cursor == job_prefix) earliest_ms = UINT64_MAX, due_ms = UINT64_MAX;
+    if (cursor == job_prefix) {
+      earliest_ms = due_ms = UINT64_MAX;
+      counted.clear();
+    }
     while (next_up.empty()) {
       auto page = co_await kv.scan(kv::family::task_queue, {.from = cursor, .until = after_prefix(job_prefix), .entries_max = page_max});
       if (!page || page->empty()) {
         cursor = job_prefix;
         hurry = false;
+        passed_ms = now;
+        for (auto& [id, g] : galleries) {
+          g->status.waiting = counted[id].status.waiting;
+          g->status.standing_by = counted[id].status.standing_by;
+        }
         due_ms = page ? std::min(due_ms, earliest_ms) : now + 5000;
         co_return;
       }
       for (auto& e : *page) {
         auto j = decode(e.key, e.value);
+        if (j) count(counted[j->bucket], j, 1);
         if (!j || busy.contains(e.key)) continue;
         if (j->due_ms <= now || hurry) next_up.push_back(e.key);
         else earliest_ms = std::min(earliest_ms, j->due_ms);
@@ -259,7 +271,8 @@ struct worker::impl {
     for (;;) {
       auto permit = co_await slots.acquire();
       while (next_up.empty()) {
-        if (due_ms <= rt.wall_ms()) {
+        const bool unsure = std::any_of(galleries.begin(), galleries.end(), [](const auto& g) { return g.second->status.waiting || g.second->status.standing_by; });
+        if (due_ms <= rt.wall_ms() || (unsure && passed_ms + 5000 <= rt.wall_ms())) {
           co_await look_for_more();
           continue;
         }

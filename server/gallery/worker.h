@@ -8,7 +8,7 @@
 //   Runs on   its home thread; pictures are decoded by the renderer's children.
 //   Durable   a change that was heard of stays in the queue until its photo is published.
 //   Cancel    stop(): what was under way begins anew at the next start.
-//   Errors    kept in the gallery's status; tried again after 10 s, 1 min, ... 1 h.
+//   Errors    kept in the gallery's status; tried again after 2 s, 8 s, ... 1 h.
 //   Limits    photos_at_once pictures under way (their bytes: block by block, and what the renderer allows); 100 photos a publication.
 //   Not here  pages and catalogue (pages.h, catalogue.h); decoding (picture/); who may look (web/).
 //

@@ -111,7 +111,7 @@ class daemon {
   task<void> start() {
     if (auto r = co_await bring_up(); !r) {
       std::fprintf(stderr, "storaged: %s\n", r.error().detail.empty() ? std::string(to_string(r.error().code)).c_str() : r.error().detail.c_str());
-      exit_code_ = exit_failed;
+      exit_code_ = r.failed_with(errc::invalid_argument) ? exit_usage : exit_failed;
       // Not from within the task that the stop cancels.
       clock_.call_at(rt_.now(), [this] { begin_stop(); });
     }
@@ -173,6 +173,8 @@ class daemon {
     if (config_.zone.empty() && !kept)
       co_return fail(errc::invalid_argument, "say which home this is: storaged --zone home-lyon ('storaged --help' tells the rest)");
     if (config_.zone.empty()) config_.zone = *kept;
+    if (kept && *kept != config_.zone)
+      rt_.log(log_level::warning, "this home was called '" + *kept + "' and is '" + config_.zone + "' from now on: that moves it to another zone, and what lies where may change");
     if (!kept || *kept != config_.zone) {
       kv::batch b;
       b.put(kv::family::meta, "node/zone", config_.zone);

@@ -68,7 +68,7 @@ def test_wrong_settings_in_the_file(tmp_path):
 
 
 def test_no_zone(home):
-    refused(storaged("--data-dir", home.dir, *ports(home)), 1, "--zone home-lyon")
+    refused(storaged("--data-dir", home.dir, *ports(home)), 2, "--zone home-lyon")
 
 
 def test_zone_from_file_and_started_again_without(home, tmp_path):

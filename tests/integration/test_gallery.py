@@ -47,7 +47,7 @@ def page(cluster, path="/", home=0, host="photos-gallery", **more):
 def shown(cluster, count, home=0):
     def enough():
         s = must(cluster, "status", "photos", home=home)
-        assert s["photos"] == count and s["waiting"] == 0, s
+        assert s["photos"] == count and s["waiting"] == 0, (s["photos"], s["waiting"], s.get("last_error"))
         return True
 
     until(f"{count} photos are shown", enough, 90, 0.3)
