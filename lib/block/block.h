@@ -43,7 +43,10 @@ struct statistics {
   std::size_t garbage_queue = 0;  // unreferenced blocks in their grace period
   std::uint64_t corrupt_found = 0, repaired = 0, sent = 0, received = 0, deduplicated = 0;
   std::uint64_t scrubbed = 0;
-  std::string last_error;
+  table::work resync;             // items: blocks fetched
+  table::work handing_over;       // items: guests let go
+  table::work scrub;              // items: blocks read and found whole; an error: one that was damaged
+  table::work other;
 };
 
 class manager {

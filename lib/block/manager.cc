@@ -60,7 +60,12 @@ statistics manager::impl::stats() const {
   s.sent = n_sent;
   s.received = n_received;
   s.scrubbed = n_scrubbed;
-  s.last_error = here.last_error;
+  s.resync = resync_work;
+  if (s.resync_queue == 0) s.resync.last_error.clear();
+  s.handing_over = hand_over_work;
+  s.scrub = here.scrub;
+  if (here.all_mended()) s.scrub.last_error.clear();
+  s.other = layout_work;
   return s;
 }
 

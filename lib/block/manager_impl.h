@@ -172,6 +172,7 @@ struct manager::impl {
   static constexpr double hedges_max = 64;
   double hedges_left = hedges_max;
   static constexpr nanoseconds look_every = 50ms;    // at those that a request waits for
+  table::work resync_work, hand_over_work, layout_work;
   std::uint64_t n_sent = 0, n_received = 0, n_scrubbed = 0;
 };
 

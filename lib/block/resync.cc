@@ -35,7 +35,7 @@ task<void> manager::impl::resync_one(todo t, semaphore::permit) {
   auto done = co_await fetch_missing(t);
   if (!done) {
     here.missing.set_busy(t.hash, false);
-    here.last_error = "block " + t.hash.short_hex() + " is missing here: " + done.error().to_string();
+    resync_work.failed(rt.now(), {}, "block " + t.hash.short_hex() + " is missing here: " + done.error().to_string());
     later(here.missing, t, retry_max);
     co_return;
   }
@@ -53,7 +53,7 @@ task<void> manager::impl::resync_one(todo t, semaphore::permit) {
   }
   kv::batch b;
   here.missing.remove(b, t.hash);
-  (void)co_await here.commit(std::move(b));
+  if (co_await here.commit(std::move(b)) && at->has_value()) resync_work.did(rt.now(), {}, 1, (*at)->stored_bytes);
 }
 
 // Nothing more to do: it is here now, or is not wanted any more. Else why not.
@@ -218,8 +218,12 @@ task<void> manager::impl::hand_over_some(layout::replica_set homes, std::vector<
 
 task<void> manager::impl::let_go(todo t, std::uint64_t revision) {
   auto gone = co_await here.free(t.hash, [this, t, revision] { return guest_may_go(t, revision); }, rt.now() + 60s);
-  if (gone && *gone) recent.drop(t.hash);
-  else later(here.guests, t, hand_over_max);
+  if (gone && *gone) {
+    recent.drop(t.hash);
+    hand_over_work.did(rt.now(), {});
+  } else {
+    later(here.guests, t, hand_over_max);
+  }
 }
 
 // Under the lock: still a guest, nobody was told meanwhile that it is here, and the homes are those that were asked.
@@ -233,7 +237,10 @@ task<result<bool>> manager::impl::guest_may_go(todo t, std::uint64_t revision) {
 task<void> manager::impl::layout_loop() {
   for (;;) {
     auto done = co_await look_for_guests();
-    if (!done) here.last_error = done.error().to_string();
+    if (done)
+      layout_work.did(rt.now(), {});
+    else
+      layout_work.failed(rt.now(), {}, "looking for blocks whose home is elsewhere now: " + done.error().to_string());
     co_await layout_changed.wait(rt.now() + 60s);
   }
 }

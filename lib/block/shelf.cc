@@ -164,8 +164,8 @@ task<result<block_bytes>> shelf::open_or_report(block_hash h, location at) {
 // The row goes, so that nobody is told any more that the block is here; a good copy is fetched by the queue.
 task<void> shelf::report_damage(block_hash h, location at, error why) {
   ++corrupt_found;
-  last_error = "block " + h.short_hex() + ": " + why.to_string();
-  rt_.log(log_level::warning, "a damaged " + last_error);
+  scrub.failed(rt_.now(), self_, "block " + h.short_hex() + " is damaged here: " + why.to_string());
+  rt_.log(log_level::warning, "a damaged block " + h.short_hex() + ": " + why.to_string());
   kv::batch b;
   b.remove(kv::family::block, row_of(row_kind::file, h));
   missing.add(b, {.hash = h, .due_ms = rt_.wall_ms()});

@@ -58,6 +58,7 @@ class shelf {
   // Verified. not_found: no such block here; corrupt: it was, and is queued for repair.
   task<result<block_bytes>> read(block_hash, mono_time deadline);
   task<result<std::optional<location>>> find(block_hash);
+  bool all_mended() const { return damaged_.size() == 0; }
   bool is_here(const block_hash& h) const { return here_.contains(h); }
 
   struct references {
@@ -83,7 +84,7 @@ class shelf {
   drives disks;
   todo_queue missing, guests, garbage;
   std::uint64_t blocks = 0, corrupt_found = 0, repaired = 0, deduplicated = 0;
-  std::string last_error;
+  table::work scrub;  // what was found damaged, by the scrub or by readers
 
  private:
   struct mark;

@@ -99,7 +99,8 @@ task<void> manager::impl::scrub_loop() {
       } else {
         co_await sleep_for(rt, 1ms);
       }
-      (void)co_await here.read(f.first, rt.now() + 10min);  // damage is reported and queued there
+      // Damage is reported and queued there.
+      if (auto whole = co_await here.read(f.first, rt.now() + 10min)) here.scrub.did(rt.now(), {}, 1, f.second.stored_bytes);
       ++n_scrubbed;
       after = f.first;
     }

@@ -91,7 +91,13 @@ void directory::impl::set_members(std::vector<node_id> now, std::vector<node_id>
   members = std::set<node_id>(now.begin(), now.end());
   removed = std::set<node_id>(out.begin(), out.end());
   for (const auto& n : members) removed.erase(n);
-  removed.erase(self);
+  outcast = removed.erase(self) != 0;
+  if (outcast) {
+    members = {self};
+    while (!peers.empty()) drop(peers.begin()->first);
+    cards.clear();
+    return tell_liveness();
+  }
   for (const auto& n : removed)
     if (peers.contains(n) || cards.contains(n)) drop(n);
   for (const auto& n : before)
@@ -261,7 +267,7 @@ void directory::set_members(std::vector<node_id> members, std::vector<node_id> r
 }
 
 void directory::add_peer(node_id n, std::vector<std::string> addresses) {
-  if (n == impl_->self || !n || impl_->removed.contains(n)) return;
+  if (n == impl_->self || !n || impl_->outcast || impl_->removed.contains(n)) return;
   auto& p = impl_->know(n);
   p.dial = true;
   for (auto a = addresses.rbegin(); a != addresses.rend(); ++a)
@@ -382,6 +388,9 @@ nanoseconds directory::rtt(node_id n) const { return n == impl_->self ? nanoseco
 
 void directory::on_liveness(std::move_only_function<void(node_id, bool up)> f) {
   impl_->liveness_listeners.push_back(std::make_unique<std::move_only_function<void(node_id, bool)>>(std::move(f)));
+}
+void directory::on_refused(std::move_only_function<void(node_id by)> f) {
+  impl_->refusal_listeners.push_back(std::make_unique<std::move_only_function<void(node_id)>>(std::move(f)));
 }
 void directory::on_card(std::move_only_function<void(const node&)> f) {
   impl_->card_listeners.push_back(std::make_unique<std::move_only_function<void(const node&)>>(std::move(f)));

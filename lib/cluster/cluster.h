@@ -98,7 +98,8 @@ class directory {
 
   // ----------------------------------------------------------------------------------------- the others
   // The layout's members (self may be among them) and those that were taken out: connections are kept to the former,
-  // everything of the latter is forgotten and refused. Called at each layout change.
+  // everything of the latter is forgotten and refused. A node that is itself among the latter and is no member any more lets go of
+  // everybody: it dials nobody, and nobody is up. Called at each layout change.
   void set_members(std::vector<node_id> members, std::vector<node_id> removed = {});
   // Somebody to dial: from an invite, a configuration, a command.
   void add_peer(node_id, std::vector<std::string> addresses);
@@ -143,6 +144,8 @@ class directory {
   // ----------------------------------------------------------------------------------------- callbacks, kept for ever
   void on_liveness(std::move_only_function<void(node_id, bool up)>);
   void on_card(std::move_only_function<void(const node&)>);   // a newer card of another node came
+  // A member answers that this node is none, each time that it is asked whether it lives: what that member knows of the layout tells more.
+  void on_refused(std::move_only_function<void(node_id by)>);
 
  private:
   struct impl;

@@ -219,6 +219,29 @@ TEST_CASE("a removed node is dropped, not dialled and not heard") {
   CHECK(v[3].down_members().size() == 3);
 }
 
+TEST_CASE("a removed node is told so by each member that it asks; once it knows, it lets go of everybody") {
+  village v(4);
+  v.n.run_for(5s);
+  std::set<node_id> by;
+  v[3].on_refused([&](node_id n) { by.insert(n); });
+  const std::vector<node_id> rest = {v.id(0), v.id(1), v.id(2)};
+  int told = 0;
+  v[0].on_refused([&](node_id) { ++told; });
+  for (std::size_t i = 0; i < 3; ++i) v[i].set_members(rest, {v.id(3)});
+  v.n.run_for(20s);
+  CHECK(by == std::set<node_id>(rest.begin(), rest.end()));
+  CHECK(told == 0);
+  v[3].set_members(rest, {v.id(3)});
+  for (std::size_t i = 0; i < 3; ++i) v[3].add_peer(v.id(i), {"127.0.0.1:1"});
+  by.clear();
+  v.n.run_for(20s);
+  CHECK(by.empty());
+  CHECK(v.boxes[3]->ep.kept.empty());
+  CHECK(v[3].nodes().size() == 1);
+  CHECK(v[3].up_members() == std::vector{v.id(3)});
+  for (std::size_t i = 0; i < 3; ++i) CHECK(v[i].up_members().size() == 3);
+}
+
 TEST_CASE("peers are written down and read again, as foreign bytes") {
   village v(4);
   v.n.run_for(5s);

@@ -224,7 +224,7 @@ void directory::impl::compare(const pb::Gossip& theirs, node_id from, pb::Gossip
 
 task<result<wire::message>> directory::impl::answer_gossip(wire::caller from, wire::message m) {
   if (!running) co_return fail(errc::unavailable, "stopping");
-  if (from.by_invite || removed.contains(from.node)) co_return fail(errc::access_denied, "not a member");
+  if (turn_away(from)) co_return fail(errc::access_denied, "not a member");
   pb::Gossip theirs;
   if (!parse(m, theirs)) co_return fail(errc::protocol, "these bytes are no gossip");
   for (const auto& raw : theirs.cards())

@@ -80,6 +80,7 @@ struct directory::impl {
   void set_up(node_id, peer&, bool up);
   bool take_ping(node_id from, const wire::message&);   // false: no ping
   wire::message make_ping(node_id to);
+  bool turn_away(const wire::caller&);         // true: it has no right to ask
   void take_report(node_id from, std::string host);
   void learn_address(node_id);
   void keep(node_id);                          // tells the endpoint what has changed
@@ -123,12 +124,15 @@ struct directory::impl {
 
   std::set<node_id> members;
   std::set<node_id> removed;
+  bool outcast = false;                        // this node is among them
+  std::set<node_id> turned_away;               // removed ones that have called since
   std::map<node_id, peer> peers;
   std::map<node_id, held_card> cards;
 
   std::vector<std::pair<node_id, bool>> news;  // of liveness, to be told
   std::vector<std::unique_ptr<std::move_only_function<void(node_id, bool)>>> liveness_listeners;
   std::vector<std::unique_ptr<std::move_only_function<void(const node&)>>> card_listeners;
+  std::vector<std::unique_ptr<std::move_only_function<void(node_id)>>> refusal_listeners;
 };
 
 }  // namespace grenier::cluster

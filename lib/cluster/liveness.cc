@@ -55,7 +55,7 @@ task<void> directory::impl::run() {
 // ------------------------------------------------------------------------------------------------- connections
 
 void directory::impl::connection(node_id n, bool connected) {
-  if (!running || n == self || removed.contains(n)) return;
+  if (!running || outcast || n == self || removed.contains(n)) return;
   if (!peers.contains(n) && !is_member(n) && !members.empty() && !make_room(n)) return;
   auto& p = know(n);
   p.connected = connected;
@@ -150,6 +150,10 @@ task<void> directory::impl::ping(node_id n) {
   at = peers.find(n);
   if (at == peers.end()) co_return;
   if (at->second.pings > 0) --at->second.pings;
+  if (answer.failed_with(errc::access_denied) && is_member(n)) {
+    for (std::size_t i = 0; i < refusal_listeners.size(); ++i) (*refusal_listeners[i])(n);
+    co_return;
+  }
   if (!answer || !take_ping(n, *answer)) co_return;
   at = peers.find(n);
   if (at == peers.end()) co_return;
@@ -165,10 +169,18 @@ task<void> directory::impl::ping(node_id n) {
 
 task<result<wire::message>> directory::impl::answer_ping(wire::caller from, wire::message m) {
   if (!running) co_return fail(errc::unavailable, "stopping");
-  if (from.by_invite || removed.contains(from.node)) co_return fail(errc::access_denied, "not a member");
+  if (turn_away(from)) co_return fail(errc::access_denied, "not a member");
   if (from.node != self && peers.contains(from.node) && !take_ping(from.node, m))
     co_return fail(errc::protocol, "these bytes are no heartbeat");
   co_return make_ping(from.node);
+}
+
+bool directory::impl::turn_away(const wire::caller& from) {
+  if (from.by_invite || outcast) return true;
+  if (!removed.contains(from.node)) return false;
+  if (turned_away.insert(from.node).second)
+    rt.log(log_level::warning, "cluster: " + from.node.short_hex() + " was removed from the cluster and calls again: it is told so, and takes no part");
+  return true;
 }
 
 bool directory::impl::take_ping(node_id from, const wire::message& m) {

@@ -312,7 +312,7 @@ task<void> layout_keeper::drive() {
   for (;;) {
     co_await changed_.wait(core_.rt.now() + 1s);
     if (!drives() || core_.skips("layout_steps")) continue;
-    if (auto r = co_await drive_once(); !r && !r.failed_with(errc::conflict)) core_.status.last_error = "layout: " + r.error().to_string();
+    if (auto r = co_await drive_once(); !r && !r.failed_with(errc::conflict)) core_.status.other.failed(core_.rt.now(), {}, "layout: " + r.error().to_string());
     if (core_.rt.now() < looked_ + 15s) continue;
     looked_ = core_.rt.now();
     auto r = co_await read_(layout_row, {.deadline = core_.rt.now() + 5s, .priority = wire::priority::background});
@@ -333,6 +333,10 @@ void layout_keeper::start(compare_and_swap swap, read_row read) {
     changed_.wake_all();
     if (n.info.layout_revision > revision() && known() && n.member && following_.insert(n.id).second)
       core_.tasks.spawn("layout.follow", follow(n.id));
+  });
+  // Who was taken out while it was away learns it from the layout of those who refuse it.
+  core_.peers.on_refused([this](node_id by) {
+    if (known() && state_->find(by) && following_.insert(by).second) core_.tasks.spawn("layout.follow", follow(by));
   });
 }
 

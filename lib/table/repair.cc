@@ -88,7 +88,7 @@ task<void> repair::deliver_to(node_id n) {
       if (l) {
         auto r = co_await deliver(n, std::move(*l), &silent);
         if (!r) {
-          core_.status.last_error = "a hint for " + n.short_hex() + ": " + r.error().to_string();
+          core_.status.handoff.failed(core_.rt.now(), n, "bringing a row that it missed: " + r.error().to_string());
           if (silent || ++kept == undelivered_max) break;
           continue;
         }
@@ -96,7 +96,10 @@ task<void> repair::deliver_to(node_id n) {
       done.remove(kv::family::hint, std::move(e.key));
       ++delivered;
     }
-    if (delivered && co_await core_.store.commit(std::move(done))) core_.status.hints -= std::min(core_.status.hints, delivered);
+    if (delivered && co_await core_.store.commit(std::move(done))) {
+      core_.status.hints -= std::min(core_.status.hints, delivered);
+      core_.status.handoff.did(core_.rt.now(), n, delivered);
+    }
     if (silent || kept == undelivered_max) break;
   }
   // The next round goes on after those that could not be delivered in this one.
@@ -117,7 +120,9 @@ task<result<void>> repair::deliver(node_id to, located l, bool* silent) {
   pb::accept_request q;
   *q.mutable_judged() = layout_.context(p);
   *q.add_rows() = std::move(row.accept);
-  auto a = co_await core::call<pb::register_answers>(core_, to, wire::method::table_accept, q.SerializeAsString(), background(core_, 20s));
+  bytes raw = q.SerializeAsString();
+  core_.status.handoff.bytes += raw.size();
+  auto a = co_await core::call<pb::register_answers>(core_, to, wire::method::table_accept, std::move(raw), background(core_, 20s));
   *silent = !a || a->has_refused();
   if (!a) co_return fail(a.error());
   if (a->has_refused() || a->rows_size() != 1) co_return fail(errc::unavailable, "refused");
@@ -160,7 +165,7 @@ task<void> repair::merkle_loop() {
     if (!layout_.known()) continue;
     for (const auto& n : core_.peers.up_members()) {
       if (n == core_.self) continue;
-      if (auto r = co_await exchange(n); !r) core_.status.last_error = "comparing with " + n.short_hex() + ": " + r.error().to_string();
+      told(n, co_await exchange(n));
     }
     ++core_.status.merkle_rounds;
   }
@@ -210,9 +215,16 @@ task<void> repair::returned_loop() {
     auto r = co_await exchange(due);
     if (r) compared_.insert(due), returned_.erase(due);
     else if (at = returned_.find(due); at != returned_.end()) at->second.due = core_.rt.now() + lead;
-    if (!r) core_.status.last_error = "comparing with " + due.short_hex() + ": " + r.error().to_string();
+    told(due, r);
     core_.status.homes_to_compare = returned_.size();
   }
+}
+
+void repair::told(node_id peer, const result<void>& r) {
+  if (r)
+    core_.status.comparison.did(core_.rt.now(), peer);
+  else
+    core_.status.comparison.failed(core_.rt.now(), peer, "comparing rows: " + r.error().to_string());
 }
 
 task<result<void>> repair::exchange(node_id peer) {
@@ -398,7 +410,10 @@ struct repair::sync_state {
 task<bool> repair::sync_one(node_id source, layout::partition p) {
   auto empty = co_await replica_.empty(p);
   auto r = empty && *empty ? co_await pull_all(source, p) : co_await reconcile(source, p);
-  if (!r) core_.status.last_error = "merging partition " + std::to_string(p) + " from " + source.short_hex() + ": " + r.error().to_string();
+  if (r)
+    core_.status.merging.did(core_.rt.now(), source);
+  else
+    core_.status.merging.failed(core_.rt.now(), source, "merging partition " + std::to_string(p) + ": " + r.error().to_string());
   co_return r.has_value();
 }
 
@@ -413,7 +428,7 @@ task<void> repair::sync_from(node_id source, std::shared_ptr<sync_state> s) {
   std::set<layout::partition> unsynced;
   auto different = co_await differing(source, ask_for, &unsynced);
   if (!different) {
-    core_.status.last_error = "merging from " + source.short_hex() + ": " + different.error().to_string();
+    core_.status.merging.failed(core_.rt.now(), source, "merging rows: " + different.error().to_string());
     co_return;
   }
   for (auto p : ask_for)
@@ -461,7 +476,7 @@ task<void> repair::sync_round() {
       if (has(s->layout->current.replicas(p), core_.self)) both.push_back(p);
     if (!both.empty()) (void)co_await layout_.mark_synced(s->layout->current.number, std::move(both));
   }
-  if (auto r = co_await layout_.mark_synced(s->layout->newest().number, done); !r) core_.status.last_error = r.error().to_string();
+  if (auto r = co_await layout_.mark_synced(s->layout->newest().number, done); !r) core_.status.merging.failed(core_.rt.now(), {}, r.error().to_string());
   core_.status.partitions_to_sync = layout_.unsynced().size();
 }
 

@@ -32,6 +32,7 @@ class repair {
   task<void> returned_loop();
   task<bool> has_hints_for(node_id);
   task<result<void>> exchange(node_id peer);
+  void told(node_id peer, const result<void>&);
   // The partitions of these on which the peer and this node differ; those that it has not merged itself are in `unsynced`.
   task<result<std::vector<layout::partition>>> differing(node_id peer, std::vector<layout::partition>, std::set<layout::partition>* unsynced);
   task<result<void>> reconcile(node_id peer, layout::partition);

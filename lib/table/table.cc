@@ -144,7 +144,25 @@ task<result<void>> replicated::abandon_change(std::vector<node_id> removed, mono
 std::set<node_id> replicated::layout_waits_for() const { return impl_->layout.waits_for(); }
 void replicated::on_layout(std::move_only_function<void(const layout::state&)> fn) { impl_->layout.on_change(std::move(fn)); }
 
-repair_status replicated::status() const { return impl_->shared.status; }
+repair_status replicated::status() const {
+  auto s = impl_->shared.status;
+  s.comparison.bytes = s.bytes_sent;
+  if (s.hints == 0) s.handoff.last_error.clear();
+  if (s.partitions_to_sync == 0) s.merging.last_error.clear();
+  return s;
+}
+
+void work::did(mono_time now, node_id with, std::uint64_t more_items, std::uint64_t more_bytes) {
+  items += more_items;
+  bytes += more_bytes;
+  last_run = now;
+  if (!failed_with || failed_with == with) last_error.clear();
+}
+void work::failed(mono_time now, node_id with, std::string why) {
+  last_run = failed_at = now;
+  failed_with = with;
+  last_error = std::move(why);
+}
 void replicated::repair_now() { impl_->repairing.now(); }
 
 }  // namespace grenier::table

@@ -195,13 +195,27 @@ struct feed_status {
   bool at_work = false;              // somebody follows under this name
 };
 
+// One kind of background work, since this start. What went wrong is kept until it goes well again with the same home.
+struct work {
+  std::uint64_t items = 0, bytes = 0;
+  std::optional<mono_time> last_run;
+  std::string last_error;   // for people; empty: nothing is wrong
+  mono_time failed_at{};
+  node_id failed_with;      // zero: about no home in particular
+  void did(mono_time now, node_id with, std::uint64_t more_items = 1, std::uint64_t more_bytes = 0);
+  void failed(mono_time now, node_id with, std::string why);
+};
+
 struct repair_status {
   std::size_t hints = 0;
   std::uint64_t rows_received = 0, rows_sent = 0, merkle_rounds = 0, bytes_sent = 0;
   std::uint64_t rows_passed_over = 0;     // that one of two homes could not take, for their time
   std::size_t partitions_to_sync = 0;  // of a newcomer or of a layout change
   std::size_t homes_to_compare = 0;    // that came back and may have missed something
-  std::string last_error;
+  work handoff;      // items: rows that a home missed and was brought, by name
+  work comparison;   // items: comparisons with a home; bytes: of questions and rows, those of merging included
+  work merging;      // items: partitions merged by a newcomer or for a layout change
+  work other;        // layout, change log, single rows
 };
 
 class replicated {

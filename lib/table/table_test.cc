@@ -129,3 +129,23 @@ TEST_CASE("a page of another range, or one that goes nowhere, is no answer") {
     CHECK_FALSE(answers(q, one));
   }
 }
+
+TEST_CASE("what went wrong in background work is kept until it goes well with the same home") {
+  work w;
+  const auto a = *node_id::from_bytes(bytes(32, 'a')), b = *node_id::from_bytes(bytes(32, 'b'));
+  const mono_time t{};
+  w.failed(t + 1s, a, "silent");
+  w.did(t + 2s, b, 3, 100);
+  CHECK(w.last_error == "silent");
+  CHECK(w.failed_at == t + 1s);
+  CHECK(w.failed_with == a);
+  CHECK(w.items == 3);
+  CHECK(w.bytes == 100);
+  CHECK(w.last_run == t + 2s);
+  w.did(t + 3s, a);
+  CHECK(w.last_error.empty());
+  CHECK(w.items == 4);
+  w.failed(t + 4s, {}, "full");
+  w.did(t + 5s, b);
+  CHECK(w.last_error.empty());
+}

@@ -13,6 +13,7 @@ using nlohmann::json;
 namespace {
 
 constexpr std::size_t command_bytes_max = 64 << 10;
+constexpr std::uint64_t invite_hours_max = 30 * 24;
 
 std::string text(const json& j, const char* name) {
   auto at = j.find(name);
@@ -71,7 +72,24 @@ const char* phase_name(layout::phase p) {
   return "";
 }
 
+// For people: by zone, then by id.
+void sort_by_zone(json& members) {
+  std::sort(members.begin(), members.end(), [](const json& a, const json& b) { return std::pair(text(a, "zone"), text(a, "id")) < std::pair(text(b, "zone"), text(b, "id")); });
+}
+
 double ms(nanoseconds d) { return static_cast<double>(d.count()) / 1e6; }
+
+// Says which bucket, key or gallery an error is about, where it does not.
+error about(const std::string& command, const json& in, error e) {
+  constexpr std::array<std::array<const char*, 3>, 4> kinds = {{{"/bucket/", "name", "bucket"}, {"/gallery/", "name", "gallery"}, {"/key/create", "name", "access key"}, {"/key/delete", "id", "access key"}}};
+  for (const auto& [prefix, field, kind] : kinds) {
+    const std::string name = text(in, field);
+    if (!command.starts_with(prefix) || name.empty() || name.size() > 300 || e.detail.find("'" + name + "'") != std::string::npos) continue;
+    e.detail = std::string(kind) + " '" + name + "': " + (e.detail.empty() ? std::string(to_string(e.code)) : e.detail);
+    break;
+  }
+  return e;
+}
 
 }  // namespace
 
@@ -91,6 +109,7 @@ task<void> control::handle_command(http::exchange& x) {
   json in = body.empty() ? json::object() : json::parse(body, nullptr, false);
   result<json> r = fail(errc::invalid_argument, "the command's body is no JSON object");
   if (in.is_object()) r = co_await run(x.request().path, in);
+  if (!r) r = fail(about(x.request().path, in, r.error()));
   http::headers h;
   h.add("Content-Type", "application/json");
   if (r) {
@@ -104,6 +123,7 @@ task<void> control::handle_command(http::exchange& x) {
 task<result<json>> control::run(std::string command, const json& in) {
   if (command == "/status") co_return status();
   if (command == "/layout") co_return layout();
+  if (node_.removed()) co_return fail(errc::access_denied, node_.removed_text());
   if (command == "/layout/remove") {
     CO_TRY(node_id gone, find_member(text(in, "node")));
     const std::string zone = node_.tables().layout().newest().find(gone)->zone;
@@ -115,7 +135,8 @@ task<result<json>> control::run(std::string command, const json& in) {
   if (command == "/invite") {
     std::uint64_t valid = 24 * 3600;
     if (auto at = in.find("valid_seconds"); at != in.end() && at->is_number_unsigned()) valid = at->get<std::uint64_t>();
-    if (valid == 0 || valid > 30ull * 24 * 3600) co_return fail(errc::invalid_argument, "an invite may be valid for up to 30 days");
+    if (valid == 0 || valid > invite_hours_max * 3600)
+      co_return fail(errc::invalid_argument, "an invite is valid for 1 to " + std::to_string(invite_hours_max) + " hours (30 days); got " + std::to_string(valid / 3600));
     CO_TRY(std::string line, co_await node_.make_invite(seconds(valid), rt_.now() + 15s));
     co_return json{{"invite", line}, {"valid_seconds", valid}};
   }
@@ -124,6 +145,7 @@ task<result<json>> control::run(std::string command, const json& in) {
     node_.blocks().repair_now();
     co_return json{{"started", true}};
   }
+  if (command == "/repair/status") co_return repair_status();
   if (command.starts_with("/key/")) co_return co_await key_command(command.substr(5), in);
   if (command.starts_with("/bucket/")) co_return co_await bucket_command(command.substr(8), in);
   for (const auto& [prefix, fn] : others_)
@@ -199,11 +221,14 @@ task<result<json>> control::bucket_command(std::string what, const json& in) {
   }
   if (what == "allow" || what == "deny") {
     std::string key = text(in, "key");
-    CO_TRY(auto k, co_await s.find_key(key, rt_.now() + 10s));
-    model::permission p{flag(in, "read"), flag(in, "write"), flag(in, "owner")};
-    if (!p.read && !p.write && !p.owner) co_return fail(errc::invalid_argument, "say what: --read, --write or --owner");
     bool on = what == "allow";
-    auto edit = [p, on, id = k.id](model::bucket& b) -> result<void> {
+    model::permission p{flag(in, "read"), flag(in, "write"), flag(in, "owner")};
+    if (!p.read && !p.write && !p.owner)
+      co_return fail(errc::invalid_argument, std::string("say what the key ") + (on ? "may do" : "may do no more") + ": --read, --write, --owner or several of them");
+    CO_TRY_VOID(co_await s.head_bucket(as_admin(), name));
+    auto k = co_await s.find_key(key, rt_.now() + 10s);
+    if (!k) co_return fail(k.error().code, "bucket '" + name + "': access key '" + key + "': " + (k.error().detail.empty() ? "there is none of this id" : k.error().detail) + " ('storagectl key list' shows them)");
+    auto edit = [p, on, id = k->id](model::bucket& b) -> result<void> {
       auto& a = b.allowed[id];
       if (p.read) a.read = on;
       if (p.write) a.write = on;
@@ -217,6 +242,9 @@ task<result<json>> control::bucket_command(std::string what, const json& in) {
   if (what == "website") {
     bool off = flag(in, "off");
     model::website w{text(in, "index"), text(in, "error")};
+    if (off && !(w.index_document.empty() && w.error_document.empty()))
+      co_return fail(errc::invalid_argument, "--off takes the site away and goes with neither --index nor --error");
+    if (!off && w.index_document.empty()) co_return fail(errc::invalid_argument, "say --index FILE, for example --index index.html, to serve the bucket as a site, or --off to serve it no more");
     if (!off && (w.index_document.empty() || w.index_document.find('/') != std::string::npos))
       co_return fail(errc::invalid_argument, "--index needs a file name without '/', for example index.html");
     auto edit = [w, off](model::bucket& b) -> result<void> {
@@ -232,7 +260,16 @@ task<result<json>> control::bucket_command(std::string what, const json& in) {
   co_return fail(errc::not_implemented, "no such bucket command: " + what);
 }
 
+// Nobody speaks to a home that was removed: it knows nothing of the others, and says nothing of them.
+json control::status_of_removed() const {
+  json j = {{"cluster", node_.cluster().hex()}, {"version", GRENIER_VERSION}, {"health", "removed"}, {"say", node_.removed_text()}, {"removed", true}, {"nodes", json::array()}};
+  const auto blocks = node_.blocks().stats();
+  j["this_node"] = {{"id", node_.id().hex()}, {"zone", node_.options().zone}, {"data_dir", node_.options().data_dir}, {"blocks", blocks.blocks}, {"stored", blocks.stored_bytes}};
+  return j;
+}
+
 json control::status() const {
+  if (node_.removed()) return status_of_removed();
   const auto& state = node_.tables().layout();
   const auto& dir = node_.directory();
   json nodes = json::array();
@@ -257,7 +294,8 @@ json control::status() const {
     json j = {{"id", m.node.hex()}, {"zone", m.zone}, {"up", up}, {"self", self}, {"capacity", m.capacity_bytes}, {"partitions", partitions[m.node]}};
     if (known) {
       j["addresses"] = known->info.addresses;
-      j["free"] = known->info.space_free_bytes;
+      // Of a home that is dark this is what it said last; of one that has not said anything since this start, nothing.
+      j["free"] = known->incarnation ? json(known->info.space_free_bytes) : json(nullptr);
       j["version"] = known->info.software;
       json services = json::object();
       for (const auto& [name, port] : known->info.services) services[name] = port;
@@ -283,6 +321,7 @@ json control::status() const {
     }
     nodes.push_back(j);
   }
+  sort_by_zone(nodes);
   std::size_t copies = state.current.copies();
   json j = {{"cluster", node_.cluster().hex()}, {"version", GRENIER_VERSION}, {"copies", copies}, {"copies_wanted", layout::replicas_max},
             {"zones", zones.size()}, {"zones_up", zones_up.size()}, {"nodes", nodes}, {"queues", queues}};
@@ -328,10 +367,9 @@ json control::status() const {
   if (passed_over) j["rows_passed_over"] = passed_over;
   auto refused = node_.wire().refused();
   if (refused.count) j["refused_handshakes"] = {{"count", refused.count}, {"last_from", refused.last_from}};
-  auto repair = node_.tables().status();
   auto blocks = node_.blocks().stats();
   j["this_node"] = {{"id", node_.id().hex()}, {"blocks", blocks.blocks}, {"stored", blocks.stored_bytes}, {"corrupt_found", blocks.corrupt_found},
-                    {"repaired", blocks.repaired}, {"damage", node_.rows().stats().damage}, {"last_error", blocks.last_error.empty() ? repair.last_error : blocks.last_error}};
+                    {"repaired", blocks.repaired}, {"damage", node_.rows().stats().damage}, {"last_error", trouble()}};
   return j;
 }
 
@@ -344,6 +382,7 @@ json control::layout() const {
       for (const auto& n : r) ++count[n];
     json all = json::array();
     for (const auto& m : v.members) all.push_back({{"id", m.node.hex()}, {"zone", m.zone}, {"capacity", m.capacity_bytes}, {"partitions", count[m.node]}});
+    sort_by_zone(all);
     return all;
   };
   j["current"] = {{"version", s.current.number}, {"members", members(s.current)}};
@@ -365,7 +404,8 @@ task<void> control::handle_admin(http::exchange& x) {
   if (r.method != "GET" && r.method != "HEAD") {
     (void)co_await x.send({405, h, "GET only\n"});
   } else if (r.path == "/health") {
-    (void)co_await x.send({serving_ ? 200 : 503, h, serving_ ? "ok\n" : "not serving\n"});
+    const bool ok = serving_ && !node_.removed();
+    (void)co_await x.send({ok ? 200 : 503, h, ok ? "ok\n" : node_.removed() ? "removed\n" + node_.removed_text() + "\n" : "not serving\n"});
   } else if (r.path == "/metrics") {
     h.set("Content-Type", "text/plain; version=0.0.4; charset=utf-8");
     (void)co_await x.send({200, h, metrics()});
@@ -379,7 +419,7 @@ std::string control::metrics() const {
   auto add = [&](const std::string& name, const char* help, double value, std::vector<std::pair<std::string, std::string>> labels = {}) {
     auto& f = families[name];
     f.name = name;
-    f.help = help;
+    if (f.help.empty()) f.help = help;
     f.type = prometheus::MetricType::Untyped;
     prometheus::ClientMetric m;
     m.untyped.value = value;
@@ -418,6 +458,19 @@ std::string control::metrics() const {
   add("grenier_repair_rows_received_total", "rows brought here by repair", number(t.rows_received));
   add("grenier_repair_rows_passed_over_total", "rows that repair could not bring here or send: of a time far ahead, or damaged there", number(t.rows_passed_over));
   add("grenier_repair_rows_sent_total", "rows sent to others by repair", number(t.rows_sent));
+  for (const auto& u : upkeep_here()) {
+    const std::vector<std::pair<std::string, std::string>> l = {{"work", u.name}};
+    add("grenier_repair_items_total", "what a kind of background work has done: rows, comparisons, partitions or blocks", number(u.done.items), l);
+    add("grenier_repair_bytes_total", "bytes that it sent, fetched or read for that", number(u.done.bytes), l);
+    if (u.done.last_run) add("grenier_repair_last_run_age_seconds", "how long ago it last did or tried something", ms(rt_.now() - *u.done.last_run) / 1e3, l);
+    const json e = trouble_of(u.done);
+    add("grenier_repair_failing", "1 while its last error has not been followed by success", !e.is_null(), l);
+    if (!e.is_null()) add("grenier_repair_last_error_age_seconds", "how long ago that error was", e["ago_s"].get<double>(), l);
+  }
+  add("grenier_repair_budget", "bounds on background work in force: bytes a second (0: none), blocks at once, seconds between rounds", number(node_.options().upload_limit), {{"of", "upload_limit"}});
+  add("grenier_repair_budget", "", number(node_.options().download_limit), {{"of", "download_limit"}});
+  add("grenier_repair_budget", "", number(node_.options().block.resync_parallel), {{"of", "blocks_at_once"}});
+  add("grenier_repair_budget", "", ms(node_.options().block.scrub_period) / 1e3, {{"of", "scrub_period_seconds"}});
   auto k = node_.rows().stats();
   add("grenier_kv_syncs_total", "synced writes of the row log", number(k.commits));
   add("grenier_kv_batches_total", "batches that shared them", number(k.batches));

@@ -24,7 +24,7 @@ class control {
   // more: further metrics lines' values, asked at each scrape. stopping: /health answers 503.
   control(runtime& rt, storaged::node& n, std::function<gauges()> more) : rt_(rt), node_(n), more_(std::move(more)) {}
   task<void> handle_command(http::exchange&);   // unix socket: POST /invite, /status, /layout, /layout/remove, /key/..., /bucket/...
-  task<void> handle_admin(http::exchange&);     // admin port: GET /health, /metrics
+  task<void> handle_admin(http::exchange&);     // admin port: GET /health (503 and why when it does not serve), /metrics
   void set_serving(bool s) { serving_ = s; }
   // Commands under "/PREFIX/" are answered by this.
   using more_commands = std::function<task<result<nlohmann::json>>(std::string rest, nlohmann::json in)>;
@@ -33,6 +33,19 @@ class control {
  private:
   task<result<nlohmann::json>> run(std::string command, const nlohmann::json& in);
   nlohmann::json status() const;
+  nlohmann::json status_of_removed() const;
+  // ---- repair.cc
+  struct upkeep {
+    const char* name;
+    const char* what;
+    std::optional<std::uint64_t> waiting;
+    table::work done;
+  };
+  std::vector<upkeep> upkeep_here() const;
+  nlohmann::json repair_status() const;
+  // What went wrong last in background work and has not gone well since; null: nothing.
+  nlohmann::json trouble() const;
+  nlohmann::json trouble_of(const table::work&) const;
   nlohmann::json layout() const;
   result<node_id> find_member(const std::string& zone_or_id) const;
   task<result<nlohmann::json>> key_command(std::string what, const nlohmann::json& in);

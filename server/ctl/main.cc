@@ -15,6 +15,8 @@ namespace {
 
 using nlohmann::json;
 
+constexpr unsigned long invite_hours_max = 30 * 24;
+
 struct context {
   std::string data_dir;
   bool as_json = false;
@@ -28,6 +30,7 @@ int exit_code(errc c) {
     case errc::not_found:
     case errc::no_such_bucket:
     case errc::no_such_key: return 4;
+    case errc::invalid_argument: return 2;
     default: return 1;
   }
 }
@@ -42,8 +45,14 @@ std::string word(const json& j, const char* name) {
   return at->is_string() ? at->get<std::string>() : at->dump();
 }
 
+std::string duration(double seconds) {
+  const auto s = static_cast<long long>(seconds);
+  return s < 120 ? std::to_string(s) + " s" : s < 7200 ? std::to_string(s / 60) + " min" : s < 172800 ? std::to_string(s / 3600) + " h" : std::to_string(s / 86400) + " days";
+}
+
 void print_status(const json& s) {
   std::printf("Cluster %s: %s\n%s\n\n", word(s, "cluster").substr(0, 8).c_str(), word(s, "health").c_str(), word(s, "say").c_str());
+  if (s.value("removed", false)) return;
   std::printf("Copies  %s of %s     Zones  %s, %s up     Layout  revision %s, %s\n\n", word(s, "copies").c_str(), word(s, "copies_wanted").c_str(),
               word(s, "zones").c_str(), word(s, "zones_up").c_str(), word(s["layout"], "revision").c_str(), word(s["layout"], "phase").c_str());
   table t({"zone", "node", "state", "offered", "free", "round trip", "rate to it", "version", "address"});
@@ -55,7 +64,7 @@ void print_status(const json& s) {
     if (n.value("send_rate", 0.0) > 0) std::snprintf(rate, sizeof rate, "%s/s", format_size(static_cast<std::uint64_t>(n["send_rate"].get<double>())).c_str());
     std::string address = n.contains("addresses") && !n["addresses"].empty() ? n["addresses"][0].get<std::string>() : "-";
     std::string offered = n.value("capacity", 0ull) ? size(n, "capacity") : "gateway";
-    t.add({word(n, "zone"), word(n, "id").substr(0, 8), state, offered, size(n, "free"), rtt, rate, word(n, "version"), address});
+    t.add({word(n, "zone"), word(n, "id").substr(0, 8), state, offered, n.value("up", false) ? size(n, "free") : "-", rtt, rate, word(n, "version"), address});
   }
   t.print();
   for (const auto& n : s["nodes"])
@@ -72,12 +81,35 @@ void print_status(const json& s) {
   if (s.contains("refused_handshakes"))
     std::printf("Refused %s connections: no or another cluster's key, or an unknown invite; the last came from %s\n", word(s["refused_handshakes"], "count").c_str(),
                 word(s["refused_handshakes"], "last_from").c_str());
-  if (auto e = word(s["this_node"], "last_error"); e != "-" && !e.empty()) std::printf("Last error here: %s\n", e.c_str());
+  if (const auto& e = s["this_node"]["last_error"]; e.is_object())
+    std::printf("Last error here, %s ago: %s%s\n", duration(e.value("ago_s", 0.0)).c_str(), e.contains("zone") ? (word(e, "zone") + ": ").c_str() : "", word(e, "what").c_str());
+}
+
+std::string period(double s) {
+  const auto n = static_cast<long long>(s);
+  return n >= 86400 && n % 86400 == 0 ? std::to_string(n / 86400) + " days" : n >= 60 && n % 60 == 0 ? std::to_string(n / 60) + " min" : std::to_string(n) + " s";
+}
+
+void print_repair(const json& r) {
+  table t({"work", "waiting", "done", "bytes", "last run", "last error"});
+  for (const auto& w : r["works"]) {
+    const auto& e = w["last_error"];
+    t.add({word(w, "work"), word(w, "waiting"), word(w, "items"), size(w, "bytes"), w["last_run_ago_s"].is_null() ? "-" : duration(w["last_run_ago_s"].get<double>()) + " ago",
+           e.is_null() ? "-" : duration(e.value("ago_s", 0.0)) + " ago: " + (e.contains("zone") ? word(e, "zone") + ": " : "") + word(e, "what")});
+  }
+  t.print();
+  const auto& b = r["budget"];
+  auto limit = [&](const char* name) { return b.value(name, 0ull) ? size(b, name) + "/s" : std::string("none"); };
+  std::printf("\nOf %s since its start. Unreferenced blocks in their time of grace: %s.\n", word(r, "zone").c_str(), word(r, "garbage").c_str());
+  std::printf("Budget  upload limit %s   download limit %s   blocks fetched at once %s   everything read again in %s   rows compared each %s, brought each %s\n",
+              limit("upload_limit").c_str(), limit("download_limit").c_str(), word(b, "blocks_at_once").c_str(), period(b.value("scrub_period_s", 0.0)).c_str(),
+              period(b.value("comparison_every_s", 0.0)).c_str(), period(b.value("handoff_every_s", 0.0)).c_str());
 }
 
 void print_layout(const json& l) {
-  std::printf("Layout revision %s (%s): %s partitions, %s copies\n", word(l, "revision").c_str(), word(l, "phase").c_str(), word(l, "partitions").c_str(),
-              word(l, "copies").c_str());
+  const auto copies = l.value("copies", 0ull);
+  std::printf("Layout revision %s (%s): %s partitions, %llu %s of each\n", word(l, "revision").c_str(), word(l, "phase").c_str(), word(l, "partitions").c_str(), copies,
+              copies == 1 ? "copy" : "copies");
   for (const char* which : {"current", "next"}) {
     if (!l.contains(which)) continue;
     std::printf("\n%s version %s\n", which, word(l[which], "version").c_str());
@@ -185,9 +217,19 @@ int main_of(int argc, char** argv) {
 
   auto* invite = leaf(app.add_subcommand("invite", "print one line that lets one more home join (single use)"), "/invite",
                       [](const json& j) { std::printf("%s\n", word(j, "invite").c_str()); });
-  invite->add_option_function<std::uint64_t>("--valid", [&in](const std::uint64_t& hours) { in["valid_seconds"] = hours * 3600; }, "hours until it expires (default 24)");
+  invite->add_option_function<std::string>("--valid", [&in](const std::string& v) {
+    const bool digits = !v.empty() && v.size() < 6 && v.find_first_not_of("0123456789") == std::string::npos;
+    const unsigned long hours = digits ? std::stoul(v) : 0;
+    if (hours < 1 || hours > invite_hours_max)
+      throw CLI::ValidationError("--valid", "an invite is valid for 1 to " + std::to_string(invite_hours_max) + " whole hours (30 days); got '" + v + "'");
+    in["valid_seconds"] = hours * 3600;
+  }, "hours until it expires: 1 to 720 (default 24)");
   leaf(app.add_subcommand("status", "how the cluster is: homes, copies, lines, queues"), "/status", print_status);
-  leaf(app.add_subcommand("repair", "start repair now instead of at its next turn"), "/repair", [](const json&) { std::printf("Repair has started; 'storagectl status' shows the queues.\n"); });
+  auto* repair = app.add_subcommand("repair", "start repair now instead of at its next turn");
+  auto* repair_status = leaf(repair->add_subcommand("status", "what waits, what was done, what went wrong"), "/repair/status", print_repair);
+  repair->callback([&c, &in, &code, repair_status] {
+    if (!repair_status->parsed()) code = run(c, "/repair", in, [](const json&) { std::printf("Repair has started; 'storagectl repair status' shows what it does.\n"); });
+  });
   auto* layout = app.add_subcommand("layout", "which home holds what")->require_subcommand(1);
   leaf(layout->add_subcommand("show", "members, partitions, and a change under way"), "/layout", print_layout);
 
@@ -207,7 +249,15 @@ int main_of(int argc, char** argv) {
   auto* create = leaf(key->add_subcommand("create", "make an access key"), "/key/create", print_key);
   text(create, "name", "name", "what it is for")->required();
   text(create, "--id", "id", "this access key id (with --secret)");
-  text(create, "--secret", "secret", "this secret");
+  create->add_option_function<std::string>("--secret", [&in](const std::string& v) {
+    std::string secret = v;
+    if (v == "-") {  // a secret is no word for a command line, which others of this machine can read
+      if (!std::getline(std::cin, secret)) throw CLI::ValidationError("--secret -", "no secret came on standard input");
+      while (!secret.empty() && (secret.back() == '\r' || secret.back() == ' ')) secret.pop_back();
+      if (secret.empty()) throw CLI::ValidationError("--secret -", "the line on standard input is empty");
+    }
+    in["secret"] = secret;
+  }, "this secret; '-' reads it from standard input");
   text(create, "--owner-id", "owner_id", "the owner it acts for (default: a new one)");
   text(create, "--display-name", "display_name", "the owner's name as S3 shows it");
   text(create, "--email", "email", "the owner's mail address");

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <set>
 #include <sstream>
@@ -23,6 +24,7 @@ struct setting {
   const char* help;
   std::function<result<void>(config&, const std::string&)> apply;
   bool many = false;
+  enum class form { text, number, yes_no } in_file = form::text;  // besides a string, what a file may say
 };
 
 result<void> check_zone(const std::string& z) {
@@ -84,7 +86,8 @@ const std::vector<setting>& settings() {
        [](config& c, const std::string& v) -> result<void> {
          TRY(c.capacity_bytes, parse_size(v));
          return {};
-       }},
+       },
+       false, setting::form::number},
       {"drive", "DIR[:SIZE]", "a further drive for blocks; may be given several times",
        [](config& c, const std::string& v) -> result<void> {
          drive_setting d{v, std::nullopt};
@@ -92,7 +95,11 @@ const std::vector<setting>& settings() {
            TRY(d.capacity_bytes, parse_size(v.substr(colon + 1)));
            d.path = v.substr(0, colon);
          }
-         if (d.path.empty()) return fail(errc::invalid_argument, "a drive needs a directory");
+         if (d.path.empty()) return fail(errc::invalid_argument, "a drive needs a directory, for example /mnt/second:1T");
+         if (d.path.front() != '/')
+           return fail(errc::invalid_argument, "'" + d.path + "' is not a whole path: a drive is named from '/' on, for example /mnt/second:1T, because a service starts in another directory than you");
+         for (const auto& other : c.drives)
+           if (other.path == d.path) return fail(errc::invalid_argument, "the drive " + d.path + " is named twice");
          c.drives.push_back(d);
          return {};
        },
@@ -113,21 +120,23 @@ const std::vector<setting>& settings() {
       {"s3-domain", "D", "buckets are also at BUCKET.D (default s3.localhost)", word(&config::s3_domain)},
       {"web-domain", "D", "sites are at BUCKET.D (default web.localhost)", word(&config::web_domain)},
       {"region", "NAME", "the region that is told to clients that ask (default garage; any name that a client signs with works)", word(&config::region)},
-      {"upload-limit", "RATE", "bound on all traffic to other homes, for example 2M (bytes/s) or 8Mbit", rate(&config::upload_limit)},
-      {"download-limit", "RATE", "bound on all traffic from other homes", rate(&config::download_limit)},
+      {"upload-limit", "RATE", "bound on all traffic to other homes, for example 2M (bytes/s) or 8Mbit", rate(&config::upload_limit), false, setting::form::number},
+      {"download-limit", "RATE", "bound on all traffic from other homes", rate(&config::download_limit), false, setting::form::number},
       {"memory", "SIZE", "budget of memory for requests and caches (default 192MiB, at least 64MiB)",
        [](config& c, const std::string& v) -> result<void> {
          TRY(c.memory_bytes, parse_size(v));
          if (c.memory_bytes < 64 << 20) return fail(errc::invalid_argument, "at least 64MiB are needed");
          return {};
-       }},
+       },
+       false, setting::form::number},
       {"log-level", "LEVEL", "debug, info, warning or error (default info)", one_of(&config::log_level, {"debug", "info", "warning", "error"})},
       {"render-pictures", "YES", "make the small pictures of galleries here: yes or no (default yes)",
        [](config& c, const std::string& v) -> result<void> {
          if (v != "yes" && v != "no") return fail(errc::invalid_argument, "'" + v + "' is neither yes nor no");
          c.render_pictures = v == "yes";
          return {};
-       }},
+       },
+       false, setting::form::yes_no},
       {"log-format", "FORM", "text or json (default text)", one_of(&config::log_format, {"text", "json"})},
   };
   return all;
@@ -172,10 +181,42 @@ std::string help_text() {
   return o.str();
 }
 
-result<std::string> scalar(const toml::node& n, const std::string& where) {
+const char* kind_of(const toml::node& n) {
+  switch (n.type()) {
+    case toml::node_type::string: return "a string";
+    case toml::node_type::integer: return "a whole number";
+    case toml::node_type::floating_point: return "a number with a fraction";
+    case toml::node_type::boolean: return "true or false";
+    case toml::node_type::array: return "a list";
+    case toml::node_type::table: return "a table";
+    default: return "a date or a time";
+  }
+}
+
+// What a file may say for this setting, as the text that an option would have.
+result<std::string> scalar(const setting& s, const toml::node& n, const std::string& where) {
   if (auto v = n.value_exact<std::string>()) return *v;
-  if (auto v = n.value_exact<std::int64_t>()) return std::to_string(*v);
-  return fail(errc::invalid_argument, where + ": expected a string or a whole number");
+  if (auto v = n.value_exact<std::int64_t>(); v && s.in_file == setting::form::number) return std::to_string(*v);
+  if (auto v = n.value_exact<bool>(); v && s.in_file == setting::form::yes_no) return std::string(*v ? "yes" : "no");
+  const std::string name = file_name(s.name), example = s.many ? name + " = [\"...\"]" : s.in_file == setting::form::yes_no ? name + " = \"yes\"" : name + " = \"...\"";
+  return fail(errc::invalid_argument, where + ": expected " + (s.many ? "a list of strings" : s.in_file == setting::form::number ? "a string or a whole number" : "a string in quotes") + " (" + example +
+                                          "), found " + kind_of(n));
+}
+
+// The parser says what is wrong, but of a string without its end it names the place where it gave up; people look for where it began.
+std::string where_it_began(const std::string& content, std::size_t line, const std::string& what) {
+  if (what.find("string") == std::string::npos && what.find("end-of-file") == std::string::npos) return {};
+  std::istringstream in(content);
+  std::string l, begun;
+  for (std::size_t n = 1; n <= line && std::getline(in, l); ++n) {
+    for (const char* quotes : {"\"\"\"", "'''"}) {
+      std::size_t times = 0;
+      for (std::size_t at = l.find(quotes); at != std::string::npos; at = l.find(quotes, at + 3)) ++times;
+      if (times % 2) begun = begun.empty() ? " (the string that begins in line " + std::to_string(n) + " has no end: " + quotes + ")" : "";
+    }
+    if (n == line && begun.empty() && std::count(l.begin(), l.end(), '"') % 2) return " (a string in this line has no end: a \" is missing)";
+  }
+  return begun;
 }
 
 result<void> read_file(config& c, const std::string& path, std::set<std::string>& done) {
@@ -186,8 +227,11 @@ result<void> read_file(config& c, const std::string& path, std::set<std::string>
   std::string content = all.str();
   if (content.size() > 1 << 20) return fail(errc::invalid_argument, path + ": a configuration file of more than 1 MiB");
   auto parsed = toml::parse(content, path);
-  if (!parsed)
-    return fail(errc::invalid_argument, path + ":" + std::to_string(parsed.error().source().begin.line) + ": " + std::string(parsed.error().description()));
+  if (!parsed) {
+    const auto at = parsed.error().source().begin;
+    const std::string what(parsed.error().description());
+    return fail(errc::invalid_argument, path + ":" + std::to_string(at.line) + ":" + std::to_string(at.column) + ": " + what + where_it_began(content, at.line, what));
+  }
   std::vector<std::string> names;
   for (const auto& s : settings()) names.push_back(file_name(s.name));
   for (const auto& [key, value] : parsed.table()) {
@@ -203,11 +247,13 @@ result<void> read_file(config& c, const std::string& path, std::set<std::string>
     if (done.contains(s->name)) continue;
     if (const auto* list = value.as_array(); list && s->many) {
       for (const auto& v : *list) {
-        TRY(std::string one, scalar(v, where));
+        TRY(std::string one, scalar(*s, v, path + ":" + std::to_string(v.source().begin.line) + ": " + name));
         TRY_VOID(apply(c, *s, one, where));
       }
     } else {
-      TRY(std::string one, scalar(value, where));
+      TRY(std::string one, scalar(*s, value, where));
+      if (flag == "data-dir" && !one.starts_with('/'))
+        return fail(errc::invalid_argument, where + ": '" + one + "' is not a whole path: name it from '/' on, because a service starts in another directory than you");
       TRY_VOID(apply(c, *s, one, where));
     }
     done.insert(s->name);
@@ -303,6 +349,10 @@ result<command_line> read_command_line(int argc, const char* const* argv, const 
       }
   if (!file.empty()) TRY_VOID(read_file(c, file, done));
   if (c.data_dir.empty()) c.data_dir = default_data_dir(::geteuid() == 0, environment);
+  if (c.data_dir.front() != '/') {  // it names the socket too, and what storaged says of itself: from anywhere
+    std::error_code ec;
+    if (auto whole = std::filesystem::absolute(c.data_dir, ec); !ec) c.data_dir = whole.lexically_normal().string();
+  }
   while (c.data_dir.size() > 1 && c.data_dir.back() == '/') c.data_dir.pop_back();
   return out;
 }

@@ -61,6 +61,59 @@ TEST_CASE("what is wrong is said, with the nearest right name") {
   CHECK(refused({"--config", g.path.c_str()}).find(":1:") != std::string::npos);
 }
 
+TEST_CASE("a value of the wrong type in the file is refused: where, what was expected, what was found") {
+  auto file = [](const std::string& content) {
+    temporary_file f(content);
+    return refused({"--config", f.path.c_str()});
+  };
+  auto has = [](const std::string& all, std::initializer_list<const char*> words) {
+    for (const char* w : words)
+      if (all.find(w) == std::string::npos) return false;
+    return true;
+  };
+  CHECK(has(file("\nzone = 5\n"), {":2: zone: ", "expected a string", "zone = \"...\"", "found a whole number"}));
+  CHECK(has(file("zone = \"a\"\ndata_dir = 7\n"), {":2: data_dir: ", "expected a string"}));
+  CHECK(has(file("s3_listen = 3900\n"), {":1: s3_listen: ", "expected a string"}));
+  CHECK(has(file("memory = 1.5\n"), {":1: memory: ", "a string or a whole number", "with a fraction"}));
+  CHECK(has(file("log_level = true\n"), {":1: log_level: ", "true or false"}));
+  CHECK(has(file("zone = [\"a\"]\n"), {":1: zone: ", "found a list"}));
+  CHECK(has(file("[zone]\nname = 1\n"), {": zone: ", "found a table"}));
+  CHECK(has(file("region = 1979-05-27\n"), {":1: region: ", "a date or a time"}));
+  CHECK(has(file("rpc_public = [\n  \"a.example:1\",\n  5]\n"), {":3: rpc_public: ", "a list of strings"}));
+  CHECK(has(file("render_pictures = 1\n"), {":1: render_pictures: "}));
+  CHECK(file("capacity = 5000000000\nrender_pictures = false\nzone = \"a\"\n") == "");
+}
+
+TEST_CASE("drives and the file's data directory are whole paths, each drive once") {
+  CHECK(refused({"--drive", "second:1T"}).find("whole path") != std::string::npos);
+  CHECK(refused({"--drive", "./second"}).find("'./second'") != std::string::npos);
+  CHECK(refused({"--drive", "/a:1T", "--drive", "/a"}).find("twice") != std::string::npos);
+  CHECK(parse({"--drive", "/a:1T", "--drive", "/b"})->settings.drives.size() == 2);
+  temporary_file f("data_dir = \"lyon\"\n");
+  CHECK(refused({"--config", f.path.c_str()}).find(":1: data_dir: 'lyon' is not a whole path") != std::string::npos);
+  // On a command line one knows where one stands.
+  CHECK(parse({"--data-dir", "lyon"})->settings.data_dir == std::filesystem::current_path() / "lyon");
+}
+
+TEST_CASE("what the parser refuses is said with its place") {
+  auto file = [](const std::string& content) {
+    temporary_file f(content);
+    auto said = refused({"--config", f.path.c_str()});
+    return said.starts_with(f.path) ? said.substr(f.path.size()) : said;
+  };
+  for (const char* content : {"zone = \"a\"\nregion = \"x\ncapacity = \"1G\"\n", "zone = \"a\"\nregion = \"x", "zone = \"a\"\nregion = \"x\n"}) {
+    auto said = file(content);
+    CAPTURE(said);
+    CHECK(said.starts_with(":2:"));
+    CHECK(said.find("has no end") != std::string::npos);
+  }
+  auto said = file("zone = \"a\"\nregion = \"\"\"x\ncapacity = \"1G\"\n");
+  CAPTURE(said);
+  CHECK(said.find("begins in line 2") != std::string::npos);
+  CHECK(file("zone = \"a\"\nzone = \"b\"\n").starts_with(":2:"));
+  CHECK(file("zone \"a\"\n").starts_with(":1:"));
+}
+
 TEST_CASE("help names every option, the data directory follows the user") {
   auto r = parse({"--help"});
   for (auto name : {"--zone", "--data-dir", "--capacity", "--join", "--config", "--s3-listen", "--web-listen", "--rpc-listen", "--rpc-public",

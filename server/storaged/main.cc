@@ -158,8 +158,8 @@ class daemon {
     }
     galleries_ = std::make_unique<admin::galleries>(rt_, *node_, gallery_.get(), [this](const std::string& name) { return site_of(name); });
     control_->add_commands("gallery", [this](std::string what, nlohmann::json in) { return galleries_->run(std::move(what), std::move(in)); });
-    CO_TRY_VOID(serve("S3", config_.s3_listen, [this](http::exchange& x) { return gateway_->handle(x); }));
-    CO_TRY_VOID(serve("web", config_.web_listen, [this](http::exchange& x) { return sites_->handle(x); }));
+    CO_TRY_VOID(serve("S3", config_.s3_listen, [this](http::exchange& x) { return node_->removed() ? turn_away(x, true) : gateway_->handle(x); }));
+    CO_TRY_VOID(serve("web", config_.web_listen, [this](http::exchange& x) { return node_->removed() ? turn_away(x, false) : sites_->handle(x); }));
     CO_TRY_VOID(serve("admin", config_.admin_listen, [this](http::exchange& x) { return control_->handle_admin(x); }));
     CO_TRY_VOID(serve("control", "unix:" + config_.data_dir + "/control.sock", [this](http::exchange& x) { return control_->handle_command(x); }));
     control_->set_serving(true);
@@ -221,6 +221,7 @@ class daemon {
   result<node_options> make_options(const std::vector<block::drive>& drives) {
     node_options o;
     o.zone = config_.zone;
+    o.data_dir = config_.data_dir;
     o.rpc_listen = config_.rpc_listen;
     o.rpc_public = config_.rpc_public.empty() ? reachable_addresses(config_.rpc_listen) : config_.rpc_public;
     for (const auto& d : drives) o.capacity_bytes += d.capacity_bytes;
@@ -244,6 +245,14 @@ class daemon {
     if (auto r = s->start(); !r) return fail(r.error().code, std::string(what) + ": " + r.error().detail);
     servers_.push_back(std::move(s));
     return {};
+  }
+
+  // What a home that was removed from its cluster holds is old: its clients are told to ask another one.
+  task<void> turn_away(http::exchange& x, bool s3) {
+    constexpr const char* why = "This home was removed from its cluster. Use another home.";
+    http::headers h;
+    h.add("Content-Type", s3 ? "application/xml" : "text/plain; charset=utf-8");
+    (void)co_await x.send({503, h, s3 ? "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>ServiceUnavailable</Code><Message>" + std::string(why) + "</Message></Error>" : std::string(why) + "\n"});
   }
 
   admin::gauges gauges() const {
@@ -282,6 +291,12 @@ class daemon {
     std::printf(kept ? "\nThe first access key is in %s (delete the file when you have it).\n" : "\nThe first access key could not be written to %s: make another one with 'storagectl key create NAME'.\n", path.c_str());
   }
 
+  // How storagectl is called for this home.
+  std::string storagectl(const std::string& command) const {
+    const bool plain = config_.data_dir == default_data_dir(::geteuid() == 0, environment);
+    return "storagectl " + (plain ? "" : "--data-dir " + config_.data_dir + " ") + command;
+  }
+
   void greet() {
     std::string s3 = for_people(config_.s3_listen), web = for_people(config_.web_listen);
     std::string web_port = web.substr(web.rfind(':')), s3_port = s3.substr(s3.rfind(':'));
@@ -299,8 +314,11 @@ class daemon {
         std::printf("\nThe first access key (the secret is shown this once):\n\n  access key id      %s\n  secret access key  %s\n", k->id.c_str(), k->secret.c_str());
       if (!write_to_journal()) std::printf("\nTo try it:\n\n  export AWS_ACCESS_KEY_ID=%s AWS_SECRET_ACCESS_KEY=%s AWS_DEFAULT_REGION=%s\n  aws --endpoint-url http://%s s3 mb s3://photos\n",
                   k->id.c_str(), k->secret.c_str(), config_.region.c_str(), s3.c_str());
-      std::printf("\nTo add a second home: 'storagectl%s invite' here, then 'storaged --zone home-paris --join LINE' there.\n",
-                  config_.data_dir == default_data_dir(::geteuid() == 0, environment) ? "" : (" --data-dir " + config_.data_dir).c_str());
+      std::printf("\nTo add a second home: '%s' here, then 'storaged --zone home-paris --join LINE' there.\n", storagectl("invite").c_str());
+    } else if (node_->joined()) {
+      std::printf("\nAccess keys of the cluster work here too. To make another one, and to try it:\n\n  %s\n"
+                  "  export AWS_ACCESS_KEY_ID=ID AWS_SECRET_ACCESS_KEY=SECRET AWS_DEFAULT_REGION=%s     # as it printed them\n  aws --endpoint-url http://%s s3 ls\n",
+                  storagectl("key create NAME").c_str(), config_.region.c_str(), s3.c_str());
     }
     std::printf("\n");
     std::fflush(stdout);

@@ -109,6 +109,8 @@ struct node::impl {
       CO_TRY(cluster, cluster_id::from_bytes(*cluster_));
       cluster_key = std::move(*secret);
       CO_TRY(begun, co_await get("cluster/begun"));
+      CO_TRY(auto out, co_await get("node/removed"));
+      is_removed = out.has_value();
     }
     co_return co_await kv.commit(std::move(b));
   }
@@ -161,6 +163,7 @@ struct node::impl {
     if (v->cluster != cluster)
       return fail(errc::already_exists, "the data directory belongs to a home of cluster " + cluster.hex().substr(0, 8) + ", and the invite leads to cluster " +
                                             v->cluster.hex().substr(0, 8) + ". Leave out --join to go on in the old cluster, or name an empty directory (--data-dir) to join the new one");
+    if (is_removed) return fail(errc::already_exists, removed_text());
     rt.log(log_level::info, "--join is not needed any more: this home is a member of the invite's cluster");
     return {};
   }
@@ -334,7 +337,30 @@ struct node::impl {
     return colon == std::string::npos ? 0 : static_cast<std::uint16_t>(std::atoi(address.c_str() + colon + 1));
   }
 
+  std::string removed_text() const {
+    const std::string dir = options.data_dir.empty() ? "the data directory" : options.data_dir;
+    return "This home was removed from its cluster ('storagectl layout remove' at another home): it serves nothing and takes no part any more. "
+           "What was acknowledged is kept by the other homes; " + dir + " holds old copies only, and nothing there is needed once 'storagectl status' at another "
+           "home says healthy. To join again as a newcomer: stop storaged, 'mv " + (options.data_dir.empty() ? "DIR DIR" : dir + " " + dir) + ".removed', "
+           "'storagectl invite' at another home, and start with --zone " + options.zone + " --join LINE. storaged(8), WHEN A HOME WAS REMOVED, tells more.";
+  }
+
+  // It can never become a member again under this key: that is written down, so that later starts know it without asking anybody.
+  void learn_removal(const layout::state& s) {
+    if (s.find(key->id()) || std::find(s.removed.begin(), s.removed.end(), key->id()) == s.removed.end()) return;
+    if (std::exchange(removal_told, true)) return;
+    is_removed = true;
+    rt.log(log_level::error, removed_text());
+    group.spawn("removed", keep_removal());
+  }
+  task<void> keep_removal() {
+    kv::batch b;
+    b.put(kv::family::meta, "node/removed", "1");
+    (void)co_await kv.commit(std::move(b));
+  }
+
   void follow(const layout::state& s) {
+    learn_removal(s);
     std::set<node_id> all;
     for (const auto& m : s.current.members) all.insert(m.node);
     if (s.next)
@@ -525,6 +551,7 @@ struct node::impl {
   std::map<node_id, peer_clock> clocks;
   mono_time clock_told{};
   bool did_found = false, did_join = false;
+  bool is_removed = false, removal_told = false;
   std::optional<first_key> made;
   std::unique_ptr<wire::endpoint> endpoint;
   std::unique_ptr<cluster::directory> directory;
@@ -546,6 +573,8 @@ node_id node::id() const noexcept { return impl_->key->id(); }
 cluster_id node::cluster() const noexcept { return impl_->cluster; }
 const node_options& node::options() const noexcept { return impl_->options; }
 std::optional<seconds> node::clock_off(node_id n) const { return impl_->clock_off(n); }
+bool node::removed() const noexcept { return impl_->is_removed; }
+std::string node::removed_text() const { return impl_->removed_text(); }
 std::string node::waits_for_dark() const { return impl_->waits_for_dark(); }
 std::map<std::string, std::uint64_t> node::numbers() const { return impl_->numbers(); }
 task<result<void>> node::remove(node_id n, mono_time deadline) { return impl_->remove(n, deadline); }

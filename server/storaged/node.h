@@ -33,6 +33,7 @@ struct node_options {
   bool capacity_is_set = true;          // false: capacity_bytes is only the wish of a new node
   std::map<std::string, std::uint16_t> services;
   std::optional<std::string> join;      // an invite's line; ignored by a node that has a cluster
+  std::string data_dir;                 // only to be named to people
   std::uint64_t upload_limit = 0, download_limit = 0;
   table::replicated::options table;
   block::manager::options block;
@@ -63,6 +64,12 @@ class node {
   std::optional<seconds> clock_off(node_id) const;
   // What this home announces of itself: lengths of queues ("queue/..."), blocks, bytes stored, rows that repair passed over, damage.
   std::map<std::string, std::uint64_t> numbers() const;
+
+  // This home was taken out of its cluster: it serves nothing, and can join again only with an empty data directory. Known as soon as a
+  // member could tell it, and remembered.
+  bool removed() const noexcept;
+  // What a person who reads that may do.
+  std::string removed_text() const;
 
   // "paris (1a2b3c4d)": the homes that a change of the layout waits for, when all of them are dark; empty: it goes on by itself.
   std::string waits_for_dark() const;

@@ -60,7 +60,9 @@ def test_wrong_options(args, words, tmp_path):
 def test_wrong_settings_in_the_file(tmp_path):
     file = tmp_path / "storaged.toml"
     for content, words in (('zone = "home-lyon"\ncapacty = "5G"\n', ("capacty", "capacity", str(file))), ('zone = \n', (f"{file}:",)), ('zone = "home-lyon"\ns3_listen = [1]\n', ("s3_listen",)),
-                           ('zone = "home-lyon"\ncapacity = "many"\n', ("many",))):
+                           ('zone = "home-lyon"\ncapacity = "many"\n', ("many",)), ("zone = 5\n", (f"{file}:1: zone", "expected a string", "a whole number")),
+                           ('zone = "home-lyon"\ndrive = ["second:1T"]\n', (f"{file}:2: drive", "'second'", "whole path")),
+                           ('zone = "home-lyon\ncapacity = "5G"\n', (f"{file}:1:", "has no end"))):
         file.write_text(content)
         refused(storaged("--data-dir", tmp_path / "d", "--config", file), 2, *words)
     refused(storaged("--config", tmp_path / "none.toml"), 2, "none.toml")
@@ -168,6 +170,16 @@ def test_invites(home, tmp_path):
         assert len(home.status()["nodes"]) == 2
         second.restart()
         assert second.process.poll() is None
+        # From standard input.
+        third = Home(tmp_path, "home-nice")
+        with open(third.log, "ab") as log:
+            third.process = subprocess.Popen([STORAGED, "--zone", "home-nice", "--data-dir", str(third.dir), "--capacity", "5G", *ports(third), "--join", "-"], stdin=subprocess.PIPE, stdout=log, stderr=log)
+        third.process.stdin.write(home.ctl("invite")["invite"].encode() + b"\n")
+        third.process.stdin.close()
+        Home.started.append(third)
+        third.wait_ready()
+        until("it has joined", lambda: len(home.status()["nodes"]) == 3 and len(third.status()["nodes"]) == 3, 30)
+        third.kill()
     finally:
         if second.alive():
             second.kill()
@@ -275,11 +287,30 @@ def test_storagectl_exit_codes(home, tmp_path):
     assert ctl("key", "delete", "GRNONE").returncode == 4
     assert ctl("bucket", "create", "taken").returncode == 0
     assert ctl("bucket", "create", "taken").returncode == 1
-    assert ctl("bucket", "create", "X").returncode == 1
-    assert ctl("bucket", "website", "taken").returncode == 1
+    refused(ctl("bucket", "create", "taken"), 1, "'taken'")
+    refused(ctl("bucket", "info", "no-such-bucket"), 4, "'no-such-bucket'")
+    refused(ctl("key", "delete", "GRNONE"), 4, "'GRNONE'")
+    refused(ctl("bucket", "create", "X"), 2, "'X'")
+    refused(ctl("bucket", "website", "taken"), 2, "--index", "--off", "'taken'")
+    refused(ctl("bucket", "website", "taken", "--index", "i.html", "--off"), 2, "--index", "--off")
+    refused(ctl("stat"), 2, "Did you mean status")
+    refused(ctl("bucket", "alow", "taken"), 2, "Did you mean allow")
+    refused(ctl("status", "--jsno"), 2, "Did you mean --json")
+    for hours in ("0", "721", "-1", "1.5", "day"):
+        refused(ctl("invite", "--valid", hours), 2, "1 to 720", hours)
+    for hours in ("1", "720"):
+        assert ctl("invite", "--valid", hours).returncode == 0
     made = ctl("key", "create", "import", "--id", "GKabc123", "--secret", "s" * 40, "--json")
     assert made.returncode == 0 and '"access_key_id": "GKabc123"' in made.stdout and '"secret_access_key"' in made.stdout
     assert "sss" not in ctl("key", "list").stdout, "a secret is shown once"
     assert ctl("bucket", "allow", "taken", "--key", "GKabc123", "--read").returncode == 0
-    assert ctl("bucket", "allow", "taken", "--key", "GKabc123").returncode == 1
+    refused(ctl("bucket", "allow", "taken", "--key", "GKabc123"), 2, "--read", "--write", "--owner", "'taken'")
+    refused(ctl("bucket", "allow", "taken", "--key", "GKnone", "--read"), 4, "'taken'", "'GKnone'")
+    refused(ctl("bucket", "allow", "none", "--key", "GKabc123", "--read"), 4, "'none'")
+    # A secret that is not on the command line.
+    secret = "t" * 40
+    done = subprocess.run([STORAGECTL, "--data-dir", str(home.dir), "--json", "key", "create", "quiet", "--id", "GKquiet", "--secret", "-"], input=secret + "\n", capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and json.loads(done.stdout)["secret_access_key"] == secret, done.stderr
+    done = subprocess.run([STORAGECTL, "--data-dir", str(home.dir), "key", "create", "quiet", "--id", "GKquiet2", "--secret", "-"], input="", capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "standard input" in done.stderr, done.stderr
     assert ctl("bucket", "delete", "taken").returncode == 0
