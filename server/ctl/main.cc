@@ -295,7 +295,19 @@ int main_of(int argc, char** argv) {
   } catch (const CLI::Success& e) {
     return app.exit(e);
   } catch (const CLI::ParseError& e) {
-    std::cerr << "storagectl: " << e.what() << "\n";
+    const CLI::App* at = &app;  // the command that was being read
+    std::string path;
+    while (!at->get_subcommands().empty()) {
+      at = at->get_subcommands().back();
+      path += at->get_name() + " ";
+    }
+    if (dynamic_cast<const CLI::RequiredError*>(&e) && !at->get_subcommands({}).empty()) {
+      std::cerr << "storagectl: " << path << "needs a command:";
+      for (const auto* s : at->get_subcommands({})) std::cerr << " " << s->get_name();
+      std::cerr << "\n";
+    } else {
+      std::cerr << "storagectl: " << (path.empty() ? "" : path.substr(0, path.size() - 1) + ": ") << e.what() << "\n";
+    }
     std::vector<std::string> names;
     collect(app, names);
     for (int i = 1; i < argc; ++i) {

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -205,6 +206,7 @@ result<std::string> scalar(const setting& s, const toml::node& n, const std::str
 
 // The parser says what is wrong, but of a string without its end it names the place where it gave up; people look for where it began.
 std::string where_it_began(const std::string& content, std::size_t line, const std::string& what) {
+  if (what.find("determine value type") != std::string::npos) return " (a word stands in quotes: \"...\")";
   if (what.find("string") == std::string::npos && what.find("end-of-file") == std::string::npos) return {};
   std::istringstream in(content);
   std::string l, begun;
@@ -214,12 +216,15 @@ std::string where_it_began(const std::string& content, std::size_t line, const s
       for (std::size_t at = l.find(quotes); at != std::string::npos; at = l.find(quotes, at + 3)) ++times;
       if (times % 2) begun = begun.empty() ? " (the string that begins in line " + std::to_string(n) + " has no end: " + quotes + ")" : "";
     }
-    if (n == line && begun.empty() && std::count(l.begin(), l.end(), '"') % 2) return " (a string in this line has no end: a \" is missing)";
+    for (const char quote : {'"', '\''})
+      if (n == line && begun.empty() && std::count(l.begin(), l.end(), quote) % 2) return std::string(" (a string in this line has no end: a ") + quote + " is missing)";
   }
   return begun;
 }
 
 result<void> read_file(config& c, const std::string& path, std::set<std::string>& done) {
+  std::error_code ec;
+  if (std::filesystem::is_directory(path, ec)) return fail(errc::invalid_argument, "the configuration file " + path + " is a directory");
   std::ifstream in(path, std::ios::binary);
   if (!in) return fail(errc::invalid_argument, "cannot read the configuration file " + path);
   std::ostringstream all;
@@ -241,6 +246,7 @@ result<void> read_file(config& c, const std::string& path, std::set<std::string>
     std::replace(flag.begin(), flag.end(), '_', '-');
     const setting* s = name.find('-') == std::string::npos ? find_setting(flag) : nullptr;
     if (!s) {
+      if (value.is_table()) return fail(errc::invalid_argument, where + ": there are no tables here: settings stand at the top, without [" + name + "]");
       auto near = nearest(name, names);
       return fail(errc::invalid_argument, where + ": no such setting" + (near ? "; did you mean " + *near + "?" : ""));
     }
@@ -274,6 +280,26 @@ std::size_t distance(std::string_view a, std::string_view b) {
     }
   }
   return row[b.size()];
+}
+
+// What is right alone and wrong together; before anything is made.
+result<void> check_together(const config& c) {
+  const std::array<std::pair<const char*, const std::string*>, 4> all = {
+      {{"--s3-listen", &c.s3_listen}, {"--web-listen", &c.web_listen}, {"--rpc-listen", &c.rpc_listen}, {"--admin-listen", &c.admin_listen}}};
+  auto parts = [](const std::string& a) { return std::pair(a.substr(0, a.rfind(':')), a.substr(a.rfind(':') + 1)); };
+  auto every = [](const std::string& host) { return host.empty() || host == "0.0.0.0" || host == "[::]" || host == "*"; };
+  for (std::size_t i = 0; i < all.size(); ++i)
+    for (std::size_t j = i + 1; j < all.size(); ++j) {
+      const auto [host, port] = parts(*all[i].second);
+      const auto [other, same] = parts(*all[j].second);
+      if (port == same && port != "0" && (host == other || every(host) || every(other)))
+        return fail(errc::invalid_argument, std::string(all[i].first) + " and " + all[j].first + " name the same port " + port + "; each needs one of its own");
+    }
+  // The command socket lies there (unix(7): sun_path).
+  constexpr std::size_t directory_max = 100 - std::string_view("/control.sock").size();
+  if (c.data_dir.size() > directory_max)
+    return fail(errc::invalid_argument, "the data directory's path has " + std::to_string(c.data_dir.size()) + " characters, and may have " + std::to_string(directory_max) + ": " + c.data_dir);
+  return {};
 }
 
 }  // namespace
@@ -354,6 +380,7 @@ result<command_line> read_command_line(int argc, const char* const* argv, const 
     if (auto whole = std::filesystem::absolute(c.data_dir, ec); !ec) c.data_dir = whole.lexically_normal().string();
   }
   while (c.data_dir.size() > 1 && c.data_dir.back() == '/') c.data_dir.pop_back();
+  TRY_VOID(check_together(c));
   return out;
 }
 

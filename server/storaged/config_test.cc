@@ -112,6 +112,17 @@ TEST_CASE("what the parser refuses is said with its place") {
   CHECK(said.find("begins in line 2") != std::string::npos);
   CHECK(file("zone = \"a\"\nzone = \"b\"\n").starts_with(":2:"));
   CHECK(file("zone \"a\"\n").starts_with(":1:"));
+  CHECK(file("zone = home-a\n").find("in quotes") != std::string::npos);
+  CHECK(file("zone = 'home-a\ncapacity='5G'\n").find("a ' is missing") != std::string::npos);
+  CHECK(file("[storaged]\nzone = \"a\"\n").find("without [storaged]") != std::string::npos);
+  CHECK(refused({"--config", "/tmp"}).find("is a directory") != std::string::npos);
+}
+
+TEST_CASE("what is wrong together is said before anything is made") {
+  CHECK(refused({"--s3-listen", "127.0.0.1:5000", "--rpc-listen", ":5000"}).find("same port 5000") != std::string::npos);
+  CHECK(refused({"--s3-listen", ":3902"}).find("--web-listen") != std::string::npos);
+  CHECK(parse({"--s3-listen", "127.0.0.1:5000", "--rpc-listen", "127.0.0.2:5000"}));
+  CHECK(refused({"--data-dir", ("/" + std::string(100, 'd')).c_str()}).find("may have 87") != std::string::npos);
 }
 
 TEST_CASE("help names every option, the data directory follows the user") {

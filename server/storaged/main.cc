@@ -199,6 +199,11 @@ class daemon {
   task<result<block::drive>> open_drive(drive_setting d) {
     const bytes row = "node/drive/" + d.path, marker = "grenier-drive";
     CO_TRY(auto kept, co_await rows_->get(kv::family::meta, row));
+    // A name that is not there is mistyped, or a disk that is not mounted.
+    struct stat there {};
+    if (::stat(d.path.c_str(), &there) != 0 || !S_ISDIR(there.st_mode))
+      co_return fail(errc::io_failed, "the drive " + d.path + " is no directory: " + (errno == ENOENT ? "mount it, or make it, and start again" : std::strerror(errno)));
+    if (::access(d.path.c_str(), R_OK | W_OK | X_OK) != 0) co_return fail(errc::io_failed, "the drive " + d.path + " is not writable: " + std::strerror(errno) + " (it has to belong to the user that runs storaged)");
     CO_TRY(auto disk, posix_disk::open(rt_, d.path));
     auto mark = co_await disk->size(marker);
     if (kept && mark.failed_with(errc::not_found))
