@@ -53,6 +53,8 @@ class Doer:
     def __init__(self, ground, seed, say, wrong):
         self.ground, self.rng, self.say, self.wrong = ground, random.Random(f"details/{seed}"), say, wrong
         self.counts, self.skipped, self.away = {}, {}, []
+        self.joins_again = 0  # invites that led nowhere
+        self.hurried = 0  # how often queues did not empty by themselves soon
         self.times = {}  # how long each way back took
         self.under = []  # (began, ended, home): when something was done to a home
 
@@ -104,16 +106,21 @@ class Doer:
             except TimeoutError as e:
                 self.wrong(f"{h.zone} does not serve a minute after its start: {e}")
 
+    def begin_one(self, ends, kind, number, offset):
+        if kind in ("kill", "stop", "freeze") and not self.ground.homes[number].alive():
+            return
+        ends.append(self.begin(kind, number, offset))
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+
     def passing(self, faults):
         ends, began = [], time.monotonic()
-        for kind, number, _, offset in faults:
-            if kind in ("kill", "stop", "freeze", "full-disk") and not self.ground.homes[number].alive():
-                continue
-            ends.append(self.begin(kind, number, offset))
-            self.counts[kind] = self.counts.get(kind, 0) + 1
-        time.sleep(faults[0][2])
-        for end in reversed(ends):
-            end()
+        try:
+            for kind, number, _, offset in faults:
+                self.begin_one(ends, kind, number, offset)
+            time.sleep(faults[0][2])
+        finally:
+            for end in reversed(ends):
+                end()
         everybody = range(len(self.ground.homes))
         for kind, number, _, offset in faults:
             touched = everybody if kind == "kill-all" else [number, (number + 1 + offset) % len(everybody)] if kind in ("kill-two", "cut-pair") else [number]
@@ -135,7 +142,7 @@ class Doer:
         try:
             self.lull(True)
             self.ground.wait_whole(patience)
-            self.ground.wait_quiet(patience)
+            self.hurried += self.ground.wait_quiet(patience, unfinished=True, hurry_after=15)[1]
         except TimeoutError as e:
             self.skipped[kind] = self.skipped.get(kind, 0) + 1
             self.wrong(f"nothing was done to anybody for {time.monotonic() - began:.0f} s, and {e}")
@@ -224,7 +231,19 @@ class Doer:
         self.lull(False)
         first = next(h for h in self.ground.homes if h is not home)
         until("its absence is known", lambda: not next(n for n in first.status()["nodes"] if n["id"] == old)["up"], 40)
-        home.start(join=until("an invite", lambda: first.ctl("invite")["invite"], 30))
+        # An invite may name an address that its home had a minute ago: another one is asked for.
+        def joined():
+            return home.start(join=first.ctl("invite")["invite"])
+
+        for again in range(12):
+            try:
+                joined()
+                break
+            except (Ended, Refused):
+                self.joins_again += 1
+                if again == 11:
+                    raise
+                time.sleep(10)
         def removed():
             if all(n["id"] != old for n in first.status()["nodes"]):
                 return True

@@ -96,7 +96,7 @@ class Run:
     def revive(self):
         """A home that ended where it should not is started again (the violation is noted): the rest of the run has something to say as well."""
         for home in self.ground.homes:
-            if not home.alive():
+            if not home.alive() and home.dir.exists():  # without its rows it would found a cluster of its own
                 try:
                     home.start(wait=20)
                 except Exception as e:  # noqa: BLE001
@@ -130,7 +130,8 @@ class Run:
             start = time.monotonic()
             self.ground.wait_whole(240)
             waited["whole"] = round(time.monotonic() - start, 1)
-            waited["queues empty"] = round(self.ground.wait_quiet(300), 1)
+            took, waited["repair asked for"] = self.ground.wait_quiet(420)
+            waited["queues empty"] = round(took, 1)
         except TimeoutError as e:
             self.wrong(f"after the faults: {e}")
         records = self.records()
@@ -148,7 +149,7 @@ class Run:
         outcomes = collections.Counter(r["outcome"] for r in records if r["op"] != "fault")
         return {"seed": self.options.seed, "homes": self.options.homes, "minutes": self.options.minutes, "operations": sum(operations.values()),
                 "by_operation": dict(operations.most_common()), "outcomes": dict(outcomes), "faults": sum(v for k, v in self.doer.counts.items() if " (" not in k and ":" not in k),
-                "by_fault": dict(sorted(self.doer.counts.items())), "way_back_seconds": self.doer.times, "healed_seconds": waited,
+                "by_fault": dict(sorted(self.doer.counts.items())), "way_back_seconds": self.doer.times, "healed_seconds": waited, "repairs_asked_for": self.doer.hurried, "invites_in_vain": self.doer.joins_again,
                 "memory_peak_mib": {h.zone: round(h.peak / MiB) for h in self.ground.homes}, "starts": {h.zone: h.starts for h in self.ground.homes},
                 **found, "violations": self.violations}
 
@@ -160,7 +161,7 @@ seed {s['seed']}, {s['homes']} homes, {s['minutes']:g} minutes
   answers           {s['outcomes'].get('yes', 0)} good, {s['outcomes'].get('no', 0)} refused, {s['outcomes'].get('unknown', 0)} of unknown outcome (5xx, timeouts, broken connections)
   faults            {s['faults']}   ({', '.join(f'{k} {v}' for k, v in s['by_fault'].items())})
   ways back         {', '.join(f'{k} {min(v):g} to {max(v):g} s' for k, v in s['way_back_seconds'].items()) or 'none'}
-  after the faults  {', '.join(f'{k} after {v:g} s' for k, v in s['healed_seconds'].items())}
+  after the faults  {', '.join(f'{k} {v:g}' for k, v in s['healed_seconds'].items())}
   memory            {', '.join(f'{k} {v} MiB' for k, v in s['memory_peak_mib'].items())} at most
   slowest request   {s['slowest']:.1f} s at a home that nothing was done to
   verified          {s['verified']} objects at each home ({s['bytes'] >> 20} MiB), {s['swapped']} swaps and {s['claims']} claims by {s['clients']} clients
