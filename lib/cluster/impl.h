@@ -49,6 +49,7 @@ struct peer {
   std::vector<std::string> seen;     // reached at, or coming from; last first
   std::vector<std::string> kept;     // what the endpoint was given
   bool dial = false;                 // a member, or somebody added
+  std::vector<node_id> carriers;     // who may carry a connection, as there has been no straight one for a while
 };
 
 struct directory::impl {
@@ -85,6 +86,7 @@ struct directory::impl {
   void learn_address(node_id);
   void keep(node_id);                          // tells the endpoint what has changed
   void measure_links();
+  void find_carriers();
   void forget_others();
   void tell_liveness();
 

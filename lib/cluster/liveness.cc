@@ -12,6 +12,8 @@ constexpr nanoseconds tick = 250ms;
 constexpr unsigned pings_max = 8;  // unanswered, a peer
 constexpr nanoseconds report_every = 5s;
 constexpr unsigned doubts_enough = 3;
+constexpr nanoseconds carried_after = 10s;  // without a connection
+constexpr std::size_t carriers_max = 3;
 
 // So nearly the same that nobody needs to be told.
 bool similar(const link& a, const link& b) {
@@ -42,6 +44,7 @@ task<void> directory::impl::run() {
       next_gossip = now + opt.gossip_every;
       rank();
       forget_others();
+      find_carriers();
       gossip_round();
     }
     if (now >= next_links) {
@@ -95,9 +98,31 @@ void directory::impl::keep(node_id n) {
   if (auto held = cards.find(n); held != cards.end())
     for (const auto& a : held->second.card.info.addresses)
       if (all.size() < addresses_max && std::find(all.begin(), all.end(), a) == all.end()) all.push_back(a);
+  for (const auto& by : p.carriers) all.push_back(wire::relay_address(by, n));
   if (all == p.kept) return;
   p.kept = all;
   ep.keep(n, std::move(all));
+}
+
+// Two homes that only dial out, or whose line to each other is cut, speak through a third one (rule 5b.17): the nearest that this home
+// has a straight line to. Whether they have one to the other end, they say when asked.
+void directory::impl::find_carriers() {
+  auto usable = [&](node_id by) {
+    auto at = peers.find(by);
+    return at != peers.end() && at->second.up && at->second.connected && is_member(by) && !ep.carried_by(by);
+  };
+  for (auto& [n, p] : peers) {
+    if (!p.dial || p.connected || rt.now() - p.since < carried_after) continue;
+    if (!p.carriers.empty() && std::all_of(p.carriers.begin(), p.carriers.end(), usable)) continue;
+    std::vector<std::pair<nanoseconds, node_id>> nearest;
+    for (const auto& [by, q] : peers)
+      if (by != n && usable(by)) nearest.emplace_back(q.rank, by);
+    std::sort(nearest.begin(), nearest.end());
+    if (nearest.size() > carriers_max) nearest.resize(carriers_max);
+    p.carriers.clear();
+    for (const auto& [distance, by] : nearest) p.carriers.push_back(by);
+    keep(n);
+  }
 }
 
 void directory::impl::measure_links() {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "wire/relay.h"
+
 namespace grenier::wire {
 
 namespace {
@@ -71,7 +73,9 @@ connection::connection(shared_services& s, std::shared_ptr<byte_stream> stream, 
       budgets_{semaphore(s.rt, budget_bytes), semaphore(s.rt, budget_bytes), semaphore(s.rt, budget_bytes),
                semaphore(s.rt, budget_bytes)},
       tend_(s.rt),
-      last_received_(s.rt.now()) {}
+      last_received_(s.rt.now()) {
+  if (auto ends = relay::parse(stream_->peer())) carried_by_ = ends->first;
+}
 
 void connection::add_round_trip(nanoseconds sample, bool alone) {
   pace_.round_trip(sample, alone, s_.rt.now());

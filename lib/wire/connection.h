@@ -58,6 +58,7 @@ class connection : public std::enable_shared_from_this<connection> {
   mono_time established() const noexcept { return established_; }
   bool closed() const noexcept { return closed_; }
   std::string peer_address() const { return stream_->peer(); }
+  std::optional<node_id> carried_by() const noexcept { return carried_by_; }
   std::size_t queued_bytes() const noexcept { return queue_.queued_bytes(); }
 
  private:
@@ -110,6 +111,7 @@ class connection : public std::enable_shared_from_this<connection> {
   std::shared_ptr<byte_stream> stream_;
   wire::session session_;
   std::uint64_t number_;
+  std::optional<node_id> carried_by_;
   std::shared_ptr<line_statistics> line_;
   mono_time established_;
   std::function<void(connection&)> on_closed_;

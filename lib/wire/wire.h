@@ -41,6 +41,8 @@ enum class method : std::uint16_t {
   block_put = 60, block_get, block_reference, block_have, block_withdraw, block_count, block_guests,
   // members: 90..99
   join = 90, member_info,
+  // streams between two homes that cannot reach each other: 100
+  relay = 100,
 };
 
 // What travels: a Protobuf message, and beside it raw bytes that are not copied through Protobuf (block content).
@@ -103,13 +105,18 @@ class endpoint {
 
   // Keeps a connection to this peer, trying its addresses in turn with growing pauses (0.2 s to 30 s), until forget().
   // Repeated calls replace the addresses.
+  // An address may be relay_address(): a third peer that has connections to both carries it. Such a connection is replaced by a straight
+  // one as soon as there is one, which is tried now and then.
   virtual void keep(node_id, std::vector<std::string> addresses) = 0;
   virtual void forget(node_id) = 0;
   virtual bool connected(node_id) const = 0;
   virtual link_quality quality(node_id) const = 0;
   virtual std::vector<node_id> peers() const = 0;  // connected ones, sorted
   // Where the peer's connection comes from or goes to, for gossip of addresses ("host:port", port of the socket).
+  // Empty when a third one carries the connection.
   virtual std::string peer_address(node_id) const = 0;
+  // Who carries the connection to this peer; nothing: it is a straight one, or there is none.
+  virtual std::optional<node_id> carried_by(node_id) const { return std::nullopt; }
 
   // A call to this node itself runs the handler directly.
   virtual task<result<message>> call(node_id to, method, message, call_options) = 0;
@@ -136,6 +143,9 @@ class endpoint {
   };
   virtual refusals refused() const = 0;
 };
+
+// What to give keep() for a peer that can only be spoken to through another one.
+inline std::string relay_address(node_id by, node_id to) { return "via:" + by.hex() + ":" + to.hex(); }
 
 std::unique_ptr<endpoint> make_endpoint(runtime&, network&, options);
 
