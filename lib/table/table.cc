@@ -152,17 +152,6 @@ repair_status replicated::status() const {
   return s;
 }
 
-void work::did(mono_time now, node_id with, std::uint64_t more_items, std::uint64_t more_bytes) {
-  items += more_items;
-  bytes += more_bytes;
-  last_run = now;
-  if (!failed_with || failed_with == with) last_error.clear();
-}
-void work::failed(mono_time now, node_id with, std::string why) {
-  last_run = failed_at = now;
-  failed_with = with;
-  last_error = std::move(why);
-}
 void replicated::repair_now() { impl_->repairing.now(); }
 
 }  // namespace grenier::table

@@ -202,8 +202,17 @@ struct work {
   std::string last_error;   // for people; empty: nothing is wrong
   mono_time failed_at{};
   node_id failed_with;      // zero: about no home in particular
-  void did(mono_time now, node_id with, std::uint64_t more_items = 1, std::uint64_t more_bytes = 0);
-  void failed(mono_time now, node_id with, std::string why);
+  void did(mono_time now, node_id with, std::uint64_t more_items = 1, std::uint64_t more_bytes = 0) {
+    items += more_items;
+    bytes += more_bytes;
+    last_run = now;
+    if (!failed_with || failed_with == with) last_error.clear();
+  }
+  void failed(mono_time now, node_id with, std::string why) {
+    last_run = failed_at = now;
+    failed_with = with;
+    last_error = std::move(why);
+  }
 };
 
 struct repair_status {

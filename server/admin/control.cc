@@ -280,7 +280,9 @@ json control::status() const {
   const auto mine = node_.numbers();
   std::map<node_id, std::size_t> partitions;
   std::vector<std::string> damaged;
-  std::size_t clocks_off = 0, others_up = 0;
+  std::size_t clocks_off = 0, others_up = 0, reachable = 0, links_least = SIZE_MAX;
+  std::map<node_id, std::string> zone_of;
+  for (const auto& m : state.newest().members) zone_of[m.node] = m.zone;
   std::uint64_t passed_over = 0;
   for (const auto& replicas : state.newest().assignment)
     for (const auto& n : replicas) ++partitions[n];
@@ -302,6 +304,7 @@ json control::status() const {
       j["services"] = services;
     }
     if (!self && up) {
+      if (auto by = node_.wire().carried_by(m.node)) j["carried_by"] = zone_of.contains(*by) ? zone_of[*by] : by->hex();
       j["rtt_ms"] = ms(dir.rtt(m.node));
       j["send_rate"] = dir.rate_to(m.node);
     }
@@ -314,6 +317,10 @@ json control::status() const {
     const bool broken = self ? !node_.rows().stats().damage.empty() : dir.announced_number(m.node, "damaged").value_or(0) != 0;
     if (broken) j["damaged"] = true, damaged.push_back(m.zone);
     others_up += !self && up;
+    if (known && up) {
+      reachable += known->reachable;
+      links_least = std::min(links_least, known->links.size());
+    }
     passed_over += self ? mine.at("rows_passed_over") : dir.announced_number(m.node, "rows_passed_over").value_or(0);
     for (const char* q : names) {
       const auto name = std::string("queue/") + q;
@@ -362,6 +369,10 @@ json control::status() const {
     for (const auto& z : damaged)
       say += " The row store of " + z + " is damaged; the other homes answer for it. Renew it: stop it, move its data directory away and join again (storaged(8), WHEN ROWS ARE LOST).";
   }
+  // Said once every home has told of its lines to all others. Of two homes one that can be reached is enough.
+  if (others_up >= 2 && reachable < 2 && links_least >= others_up)
+    say += " Only one home can be reached from outside: when it is dark, the others cannot speak to each other. Forward the RPC port of another one and tell it "
+           "so (--rpc-public).";
   j["health"] = health;
   j["say"] = say;
   if (passed_over) j["rows_passed_over"] = passed_over;

@@ -62,7 +62,7 @@ void print_status(const json& s) {
     char rtt[32] = "-", rate[32] = "-";
     if (n.contains("rtt_ms")) std::snprintf(rtt, sizeof rtt, "%.1f ms", n["rtt_ms"].get<double>());
     if (n.value("send_rate", 0.0) > 0) std::snprintf(rate, sizeof rate, "%s/s", format_size(static_cast<std::uint64_t>(n["send_rate"].get<double>())).c_str());
-    std::string address = n.contains("addresses") && !n["addresses"].empty() ? n["addresses"][0].get<std::string>() : "-";
+    std::string address = n.contains("carried_by") ? "through " + word(n, "carried_by") : n.contains("addresses") && !n["addresses"].empty() ? n["addresses"][0].get<std::string>() : "-";
     std::string offered = n.value("capacity", 0ull) ? size(n, "capacity") : "gateway";
     t.add({word(n, "zone"), word(n, "id").substr(0, 8), state, offered, n.value("up", false) ? size(n, "free") : "-", rtt, rate, word(n, "version"), address});
   }
