@@ -71,6 +71,7 @@ task<result<json>> galleries::run(std::string what, json in) {
     }
     co_return json{{"galleries", all}};
   }
+  if (what == "roles") co_return roles();
   const std::string bucket = text(in, "bucket");
   if (what == "create") co_return co_await create(bucket, in);
   CO_TRY(auto source, co_await s.find_bucket(bucket, rt_.now() + 10s));
@@ -104,6 +105,18 @@ task<result<json>> galleries::run(std::string what, json in) {
   co_return fail(errc::not_implemented, "no such gallery command: " + what);
 }
 
+json galleries::roles() const {
+  json all = json::array();
+  for (const auto& o : gallery::offers(node_.directory())) {
+    json j = {{"zone", o.zone}, {"node", o.node.hex()}, {"role", o.role}, {"self", o.self}, {"up", o.up}, {"load", o.load}};
+    if (!o.self && o.rtt.count() > 0) j["rtt_ms"] = static_cast<double>(o.rtt.count()) / 1e6;
+    if (o.throughput > 0) j["throughput"] = o.throughput;
+    if (o.photos_per_minute > 0) j["photos_per_minute"] = o.photos_per_minute;
+    all.push_back(std::move(j));
+  }
+  return json{{"roles", std::move(all)}};
+}
+
 task<result<json>> galleries::create(std::string bucket, const json& in) {
   auto& s = node_.store();
   CO_TRY(auto source, co_await s.find_bucket(bucket, rt_.now() + 10s));
@@ -115,7 +128,7 @@ task<result<json>> galleries::create(std::string bucket, const json& in) {
   if (!made) {
     // Of an attempt that was cut off, it is taken up again; a bucket of somebody's is left alone.
     auto there = co_await s.find_bucket(g.pages, rt_.now() + 10s);
-    if (!there || !there->gallery_pages || there->gallery_pages->source != source.name)
+    if (!there || !(co_await is_left_over(*there, source)))
       co_return fail(made.error().code, "the gallery's pages would go to the bucket " + g.pages + ": " + made.error().detail);
   }
   const std::string domain = text(in, "domain");
@@ -142,6 +155,17 @@ task<result<json>> galleries::create(std::string bucket, const json& in) {
   CO_TRY(source, co_await s.change_bucket(as_admin(), bucket, with_gallery));
   CO_TRY_VOID(co_await publish_settings(source));
   co_return gallery_json(source, &*pages, address_of(*pages));
+}
+
+// Made by a create that was cut off before it said whose pages these are, or after.
+task<bool> galleries::is_left_over(model::bucket b, const model::bucket& source) {
+  if (b.gallery_pages) co_return b.gallery_pages->source == source.name;
+  if (!b.owner_id.empty() || !b.allowed.empty() || b.website || b.gallery || !b.aliases.empty()) co_return false;
+  store::list_request q;
+  q.bucket = b.name;
+  q.entries_max = 1;
+  auto any = co_await node_.store().list(as_admin(), std::move(q));
+  co_return any && any->items.empty();
 }
 
 // The title is on every page.
@@ -198,6 +222,8 @@ task<result<json>> galleries::status(model::bucket source) {
     if (auto at = all.find(source.name); at != all.end()) {
       const auto& w = at->second;
       j["waiting"] = w.waiting;
+      j["completing"] = w.completing;
+      j["restored_here"] = w.restored;
       j["standing_by"] = w.standing_by;
       j["looking"] = w.looking;
       j["rendered_here"] = w.rendered;

@@ -17,12 +17,14 @@ class galleries {
   // site: how the site of a bucket is reached from here, "http://NAME.web.localhost:3902/". worker: null where this home renders nothing.
   galleries(runtime& rt, storaged::node& n, gallery::worker* w, std::function<std::string(const std::string& name)> site)
       : rt_(rt), node_(n), worker_(w), site_(std::move(site)), group_(rt) {}
-  // create, set, list, status, failures, again, delete, link/create, link/list, link/revoke, files, read, original
+  // roles, create, set, list, status, failures, again, delete, link/create, link/list, link/revoke, files, read, original
   task<result<nlohmann::json>> run(std::string what, nlohmann::json in);
   task<void> stop();
 
  private:
   task<result<nlohmann::json>> create(std::string bucket, const nlohmann::json& in);
+  nlohmann::json roles() const;
+  task<bool> is_left_over(model::bucket, const model::bucket& source);
   task<result<nlohmann::json>> set(model::bucket source, const nlohmann::json& in);
   task<result<nlohmann::json>> remove(model::bucket source);
   task<result<nlohmann::json>> link(std::string what, model::bucket source, const nlohmann::json& in);

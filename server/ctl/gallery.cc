@@ -60,8 +60,28 @@ void print_status(const json& g) {
     else std::printf(", done in some %.0f hours", minutes / 60);
   }
   if (g.value("standing_by", 0)) std::printf("\nelsewhere %s (other homes' turn; this one sees to it that they are done)", word(g, "standing_by").c_str());
+  if (g.value("completing", 0)) std::printf("\nshown     %s of them small so far (larger sizes come when no photo waits for its first)", word(g, "completing").c_str());
+  if (g.value("restored_here", 0)) std::printf("\nrestored  %s lost small pictures or pages, by this home since its start", word(g, "restored_here").c_str());
   std::printf("\nfailed    %s%s\n", word(g, "failed").c_str(), g.value("failed", 0) ? " ('storagectl gallery failures' names them)" : "");
   if (g.contains("last_error")) std::printf("last error here: %s\n", word(g, "last_error").c_str());
+}
+
+void print_roles(const json& j) {
+  table t({"role", "zone", "round trip", "throughput", "load", "up"});
+  for (const auto& o : j["roles"]) {
+    char rtt[32] = "-", load[32];
+    if (o.contains("rtt_ms")) std::snprintf(rtt, sizeof rtt, "%.1f ms", o["rtt_ms"].get<double>());
+    std::snprintf(load, sizeof load, "%.0f %%", o.value("load", 0.0) * 100);
+    std::string does = o.contains("throughput") ? format_size(static_cast<std::uint64_t>(o["throughput"].get<double>())) + "/s" : "-";
+    if (o.contains("photos_per_minute")) {
+      char pace[48];
+      std::snprintf(pace, sizeof pace, "%.0f photos/min", o["photos_per_minute"].get<double>());
+      does = does == "-" ? pace : does + ", " + pace;
+    }
+    const bool self = o.value("self", false);
+    t.add({word(o, "role"), word(o, "zone") + (self ? " (here)" : ""), rtt, does, load, o.value("up", false) ? "yes" : "no"});
+  }
+  t.print();
 }
 
 void print_failures(const json& j) {
@@ -177,6 +197,7 @@ void add_gallery_commands(CLI::App& app, commands c) {
   toggle(set, "--public", "private", false, "for everybody")->excludes(hide);
   auto* show = toggle(set, "--show-places", "show_places", true, "show where photos were taken, of those rendered from now on");
   toggle(set, "--hide-places", "show_places", false, "hide it, of those rendered from now on")->excludes(show);
+  c.leaf(app.add_subcommand("roles", "who gives photos, renders them, knows of them and serves their pages, and how good each home is at it; the best first"), "/gallery/roles", print_roles);
   c.leaf(gallery->add_subcommand("list", "all galleries"), "/gallery/list", print_list);
   named(gallery, "status", "how many photos are shown, wait, or cannot be shown", "/gallery/status", print_status);
   named(gallery, "failures", "the pictures that cannot be shown, and why", "/gallery/failures", print_failures);

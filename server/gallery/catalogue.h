@@ -60,6 +60,7 @@ struct record {
   bytes thumbhash;
   std::vector<rendition_made> renditions;  // by size, then WebP before JPEG
   std::vector<source_name> names;          // by key, each once
+  bool final = false;                      // its larger sizes cannot be made: there will be no more than there is
   friend bool operator==(const record&, const record&) = default;
 };
 
@@ -84,6 +85,10 @@ struct item {
 };
 item item_of(const record&);
 inline constexpr std::array<std::uint16_t, 4> rendition_sizes = {320, 640, 1280, 2048};
+// Those that a photo of this extent has in the end: below its long edge, and the first that reaches it.
+std::vector<std::uint16_t> sizes_of(std::uint32_t width, std::uint32_t height);
+// Those of them that are still to be made, in WebP or JPEG.
+std::vector<std::uint16_t> missing_sizes(const record&);
 
 // ---------------------------------------------------------------------------------------------- names of objects
 

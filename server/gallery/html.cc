@@ -71,7 +71,7 @@ std::string ratio_class(std::uint32_t width, std::uint32_t height) {
   return fmt::format("r{}", std::clamp<long>(std::lround(r * 20), 8, 60));
 }
 
-page begin(const catalogue& c, const page_assets& a, language l, std::string folder, section here, std::string_view title, bool from_root) {
+page begin(const catalogue& c, const page_assets& a, language l, std::string folder, section here, std::string_view title, bool from_root, bool waits) {
   page p{l, std::move(folder), {}, &c, &a, {}};
   if (from_root) p.up = "/";
   else
@@ -88,6 +88,7 @@ page begin(const catalogue& c, const page_assets& a, language l, std::string fol
   p.raw("<link rel=\"stylesheet\" href=\"").raw(p.to_file(a.style)).raw("\">\n");
   if (!a.early_script.empty()) p.raw("<script src=\"").raw(p.to_file(a.early_script)).raw("\"></script>\n");
   if (!a.script.empty()) p.raw("<script src=\"").raw(p.to_file(a.script)).raw("\" defer></script>\n");
+  if (waits) p.raw("<noscript><meta http-equiv=\"refresh\" content=\"4\"></noscript>\n");
   p.raw("</head>\n<body").raw(here == section::timeline && title.empty() ? " class=\"start\"" : "").raw(" data-up=\"").raw(p.up).raw("\">\n<a class=\"skip\" href=\"#main\">").say_word(word::skip).raw("</a>\n<header class=\"top\">\n<a class=\"brand\" href=\"");
   p.raw(p.to_page("")).raw("\"><svg viewBox=\"0 0 32 32\" width=\"28\" height=\"28\" aria-hidden=\"true\" focusable=\"false\"><path d=\"M4 16 16 5l12 11M7.500 13.500V27h17V13.500\" fill=\"none\" "
         "stroke=\"currentColor\" stroke-width=\"2.4\" stroke-linejoin=\"round\" stroke-linecap=\"round\"/><path d=\"m10.500 24 4.500-6 3 3 1.800-2 2.700 5z\" fill=\"currentColor\"/></svg><span>").text(name).raw("</span></a>\n<nav aria-label=\"").say_word(word::navigation).raw("\">");
@@ -155,13 +156,22 @@ void picture(page& p, const record& r) {
     p.raw("<p class=\"none\">").say_word(word::failed).raw("</p>\n");
     return;
   }
+  // It has its place as it will be when all sizes are there.
+  std::uint32_t width = largest->width, height = largest->height;
+  const bool waits = !missing_sizes(r).empty();
+  if (waits) {
+    const item i = item_of(r);
+    const auto last = sizes_of(r.width, r.height).back();
+    width = width_at(i, last);
+    height = std::max(1u, static_cast<std::uint32_t>(std::lround(static_cast<double>(width) * r.height / r.width)));
+  }
   // As wide as the window, unless its height or its own pixels bound it first.
-  const std::string sizes = fmt::format("sizes=\"(max-aspect-ratio:{0}/{1}) 100vw, min({2}px, {3}vh)\"", r.width, r.height, largest->width,
+  const std::string sizes = fmt::format("sizes=\"(max-aspect-ratio:{0}/{1}) 100vw, min({2}px, {3}vh)\"", r.width, r.height, width,
                                         std::max(1L, std::lround(88.0 * r.width / r.height)));
   p.raw("<picture>");
   if (!sets[0].empty() && !sets[1].empty()) p.raw(fmt::format("<source type=\"image/webp\" srcset=\"{}\" {}>", sets[0], sizes));
-  p.raw(fmt::format("<img src=\"{}\" srcset=\"{}\" {} width=\"{}\" height=\"{}\" decoding=\"async\" fetchpriority=\"high\" data-h=\"{}\" alt=\"",
-                    p.to_file(rendition_key(r.id, plain->size, plain->jpeg)), sets[sets[1].empty() ? 0 : 1], sizes, largest->width, largest->height, to_base64(r.thumbhash)))
+  p.raw(fmt::format("<img src=\"{}\" srcset=\"{}\" {} width=\"{}\" height=\"{}\" decoding=\"async\" fetchpriority=\"high\"{} data-h=\"{}\" alt=\"",
+                    p.to_file(rendition_key(r.id, plain->size, plain->jpeg)), sets[sets[1].empty() ? 0 : 1], sizes, width, height, waits ? " data-wait" : "", to_base64(r.thumbhash)))
       .text(alt_text(p.lang, r.taken))
       .raw("\"></picture>\n");
 }

@@ -25,7 +25,7 @@ struct page {
 
 enum class section : std::uint8_t { timeline, albums, other };
 
-page begin(const catalogue&, const page_assets&, language, std::string folder, section, std::string_view title, bool from_root = false);
+page begin(const catalogue&, const page_assets&, language, std::string folder, section, std::string_view title, bool from_root = false, bool waits = false);
 bytes end(page);
 
 // "Photo, 14 July 2024, 10:11"

@@ -57,6 +57,7 @@ task<result<std::string>> objects::put(object o, std::optional<std::string> over
   p.key = std::move(o.key);
   p.headers.content_type = std::move(o.content_type);
   p.headers.cache_control = o.immutable ? "public, max-age=31536000, immutable" : "no-cache";
+  if (o.waits) p.headers.metadata.push_back({std::string(waits_mark), "1"});
   if (over && over->empty()) p.when.if_none_match = "*";
   else if (over) p.when.if_match = "\"" + *over + "\"";
   bytes_body body(share(std::move(o.body)));
@@ -88,6 +89,18 @@ task<result<void>> objects::remove_all(std::vector<std::string> keys) {
       if (!r && !r.failed_with(errc::no_such_key)) co_return fail(r.error());
   }
   co_return result<void>();
+}
+
+task<result<std::vector<std::string>>> objects::list(std::string prefix, std::string after, std::size_t max) {
+  store::list_request q;
+  q.bucket = bucket_;
+  q.prefix = std::move(prefix);
+  q.start_after = std::move(after);
+  q.entries_max = std::min<std::size_t>(max, 1000);
+  CO_TRY(auto page, co_await store_.list(as_worker(), std::move(q)));
+  std::vector<std::string> keys;
+  for (auto& i : page.items) keys.push_back(std::move(i.key));
+  co_return keys;
 }
 
 task<result<void>> objects::fetch_wanted(shelf& s) {

@@ -10,6 +10,9 @@
 
 namespace grenier::gallery {
 
+// Metadata of a page that waits (object::waits).
+inline constexpr std::string_view waits_mark = "grenier-waits";
+
 struct stored_object {
   bytes body;
   std::string etag;  // without quotes
@@ -24,6 +27,8 @@ class objects {
   task<result<std::optional<stored_object>>> read(std::string key);
   // In the order of the keys.
   task<result<std::vector<std::optional<stored_object>>>> read_all(std::vector<std::string> keys);
+  // Of the keys with this prefix, at most 1000.
+  task<result<std::vector<std::string>>> list(std::string prefix, std::string after = {}, std::size_t max = 1000);
   // Its new ETag. `over`: the ETag that it must have now; "" there must be none.
   task<result<std::string>> put(object, std::optional<std::string> over = std::nullopt);
   task<result<void>> put_all(std::vector<object>);

@@ -51,12 +51,12 @@ class writer {
   }
 
  private:
-  page open(const page_id& id, language l, section s, std::string_view title) const {
-    return begin(root_, assets_, l, folder_of(id), s, title, id.kind == page_kind::not_found);
+  page open(const page_id& id, language l, section s, std::string_view title, bool waits = false) const {
+    return begin(root_, assets_, l, folder_of(id), s, title, id.kind == page_kind::not_found, waits);
   }
-  result<void> close(const page_id& id, page p) {
+  result<void> close(const page_id& id, page p, bool waits = false) {
     const language l = p.lang;
-    done.objects.push_back({file_of(id, l), end(std::move(p)), "text/html; charset=utf-8", false});
+    done.objects.push_back({file_of(id, l), end(std::move(p)), "text/html; charset=utf-8", false, waits});
     return {};
   }
   result<void> gone(const page_id& id) {
@@ -318,9 +318,10 @@ class writer {
     if (!there) return gone(id);
     TRY(neighbours beside, neighbours_of(shelf_, root_, item_of(*r)));
     const auto taken = parse_time(r->taken);
+    const bool waits = !missing_sizes(*r).empty();
     for (language l : languages) {
       const std::string title = taken ? day_text(l, *taken) : std::string(base_name(r->names.front().key));
-      page p = open(id, l, section::other, title);
+      page p = open(id, l, section::other, title, waits);
       const std::string month = month_of(*r);
       p.raw("<div class=\"photo\">\n<figure>\n");
       const auto step = [&](const std::optional<photo_id>& to, const char* rel, word w, const char* sign) {
@@ -341,7 +342,7 @@ class writer {
       p.raw("<p><a class=\"button\" download href=\"").raw(p.to_file(download_key(*r))).raw("\">").say_word(word::download).raw(" <span class=\"n\">");
       if (const auto bytes = r->names.front().size_bytes; bytes > 0) p.text(size_text(l, bytes));
       p.raw("</span></a></p>\n</div>\n</div>\n");
-      TRY_VOID(close(id, std::move(p)));
+      TRY_VOID(close(id, std::move(p), waits));
     }
     return {};
   }

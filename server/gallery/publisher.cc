@@ -12,6 +12,15 @@ constexpr std::size_t pages_at_once = 64;
 std::optional<record> with(std::optional<record> before, const news& n) {
   std::optional<record> r = before ? std::move(before) : n.fresh;
   if (!r) return std::nullopt;
+  if (n.fresh) {
+    // What was rendered now is added to what was there.
+    for (const auto& m : n.fresh->renditions) {
+      auto same = std::find_if(r->renditions.begin(), r->renditions.end(), [&](const rendition_made& o) { return o.size == m.size && o.jpeg == m.jpeg; });
+      if (same == r->renditions.end()) r->renditions.push_back(m);
+      else *same = m;
+    }
+    r->final = n.fresh->final;
+  }
   std::erase_if(r->names, [&](const source_name& x) {
     return std::find(n.gone.begin(), n.gone.end(), x.key) != n.gone.end() ||
            std::any_of(n.added.begin(), n.added.end(), [&](const source_name& a) { return a.key == x.key; });

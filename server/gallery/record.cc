@@ -130,6 +130,7 @@ bytes to_json(const record& r) {
     j["renditions"].push_back({{"size", m.size}, {"type", m.jpeg ? "jpg" : "webp"}, {"width", m.width}, {"height", m.height}, {"bytes", m.size_bytes}});
   j["names"] = json::array();
   for (const auto& n : r.names) j["names"].push_back({{"key", n.key}, {"bytes", n.size_bytes}});
+  if (r.final) j["final"] = true;
   return j.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
@@ -160,6 +161,8 @@ result<record> record_from_json(bytes_view text, const photo_id& id) {
       r.renditions.push_back({as_u16(count_of(m, "size")), type == "jpg", as_u16(count_of(m, "width")), as_u16(count_of(m, "height")), count_of(m, "bytes")});
   }
   for (const json& n : list("names", names_max)) r.names.push_back({text_of(n, "key"), count_of(n, "bytes")});
+  const auto final = j.find("final");
+  r.final = final != j.end() && final->is_boolean() && final->get<bool>();
   auto checked = normalized(std::move(r));
   if (!checked) return fail(errc::corrupt, "the record of photo " + id.short_hex() + " is damaged: " + checked.error().detail);
   return checked;
@@ -185,6 +188,25 @@ item item_of(const record& r) {
     if (has(false) && has(true)) i.sizes = static_cast<std::uint8_t>(i.sizes | (1u << s));
   }
   return i;
+}
+
+std::vector<std::uint16_t> sizes_of(std::uint32_t width, std::uint32_t height) {
+  std::vector<std::uint16_t> sizes;
+  for (std::uint16_t s : rendition_sizes) {
+    sizes.push_back(s);
+    if (s >= std::max(width, height)) break;
+  }
+  return sizes;
+}
+
+std::vector<std::uint16_t> missing_sizes(const record& r) {
+  std::vector<std::uint16_t> sizes;
+  if (!r.final) sizes = sizes_of(r.width, r.height);
+  std::erase_if(sizes, [&](std::uint16_t s) {
+    const auto has = [&](bool jpeg) { return std::ranges::any_of(r.renditions, [&](const rendition_made& m) { return m.size == s && m.jpeg == jpeg; }); };
+    return has(false) && has(true);
+  });
+  return sizes;
 }
 
 std::string record_key(const photo_id& id) { return "i/" + id.hex() + ".json"; }

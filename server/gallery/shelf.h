@@ -21,6 +21,7 @@ struct object {
   bytes body;
   std::string content_type = "application/json";
   bool immutable = false;  // Cache-Control: max-age=31536000, immutable; else no-cache (asked about each time, by ETag)
+  bool waits = false;      // a page whose photo has not all its sizes yet: whoever opens it wants them
 };
 
 struct tree_entry {

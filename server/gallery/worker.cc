@@ -3,14 +3,16 @@
 #include <algorithm>
 
 #include "crypto/crypto.h"
+#include "gallery/queue.h"
+#include "gallery/rendering.h"
+#include "gallery/wishes.h"
 
 namespace grenier::gallery {
 
 namespace {
 
-constexpr std::size_t page_max = 256, next_max = 4096;
 constexpr nanoseconds look_max = 10min;
-const bytes job_prefix = "gallery/j/", seen_prefix = "gallery/s/";
+const bytes seen_prefix = "gallery/s/", checked_prefix = "gallery/c/";
 
 nanoseconds pause_after(std::uint32_t attempts) {
   nanoseconds p = 2s;
@@ -18,59 +20,14 @@ nanoseconds pause_after(std::uint32_t attempts) {
   return std::min<nanoseconds>(p, 1h);
 }
 
-// The first key after all those with the prefix, which does not end in 0xff.
-bytes after_prefix(bytes prefix) {
-  ++prefix.back();
-  return prefix;
-}
-
 std::string hash_of(std::string_view key) { return to_hex(crypto::digest(crypto::hash_kind::sha256, key)); }
 std::string note_key(std::string_view key) { return "n/" + hash_of(key) + ".json"; }
 std::string failure_key(std::string_view key) { return "f/" + hash_of(key) + ".json"; }
 
-// A picture's bytes on their way from the store to the decoder, hashed as they pass.
-class original final : public picture::source {
- public:
-  original(runtime& rt, std::uint64_t size, std::unique_ptr<store::body_reader> body) : rt_(rt), size_(size), body_(std::move(body)), hash_(crypto::hash_kind::sha256) {}
-  std::uint64_t size() const override { return size_; }
-  task<result<void>> read_first() {
-    CO_TRY(first_, co_await body_->next());
-    co_return result<void>();
-  }
-  bytes_view first() const { return first_ ? bytes_view(*first_) : bytes_view(); }
-  task<result<shared_bytes>> next() override {
-    shared_bytes piece = std::exchange(first_, nullptr);
-    if (!piece && !over_) {
-      CO_TRY(piece, co_await body_->next());
-    }
-    if (!piece) {
-      over_ = true;
-      co_return piece;
-    }
-    co_await offload(rt_, rt_.cpu_pool(), [this, piece] { hash_.update(*piece); });
-    co_return piece;
-  }
-  // After the end; what the decoder did not ask for is read here.
-  task<result<photo_id>> finish() {
-    for (;;) {
-      CO_TRY(auto piece, co_await next());
-      if (!piece) break;
-    }
-    co_return *photo_id::from_bytes(hash_.finish());
-  }
-
- private:
-  runtime& rt_;
-  std::uint64_t size_;
-  std::unique_ptr<store::body_reader> body_;
-  crypto::hasher hash_;
-  shared_bytes first_;
-  bool over_ = false;
-};
-
 struct note {
   std::string etag;
   std::optional<photo_id> photo;
+  bool more = false;  // larger sizes are still to be made
 };
 
 }  // namespace
@@ -78,119 +35,54 @@ struct note {
 std::string pages_bucket_of(std::string_view bucket) { return std::string(bucket.substr(0, 55)) + "-gallery"; }
 
 struct worker::impl {
-  struct job {
-    bucket_id bucket;
-    std::string key;
-    std::uint64_t since_ms = 0, due_ms = 0;  // wall clock
-    std::uint32_t attempts = 0, looks = 0;   // that failed; at what another home should do
-  };
   // What was found out of an object and is not in the gallery yet.
   struct found {
     job from;
     news what;
     bytes note;  // n/ of the key once it is published; "" removes it
+    bytes failure = {};  // f/ of it
+    bool rest_to_come = false;
   };
   struct gallery_state {
     model::bucket bucket;
     std::unique_ptr<objects> pages;
     std::vector<found> pending;
     bool publishing = false;
+    std::unique_ptr<wait_list> more;  // is pending
+    bucket_id pages_id;
     work_status status;
     std::deque<mono_time> done;  // of the last photos
   };
 
-  impl(runtime& r, kv::store& k, store::service& s, table::replicated& t, cluster::directory& d, node_id n, picture::renderer& p, worker::options o)
-      : rt(r), kv(k), store(s), tables(t), directory(d), self(n), renderer(p), opt(o), group(r), slots(r, std::max<std::size_t>(o.photos_at_once, 1)),
-        noting(r, 1), wake(r), known(r) {}
+  impl(runtime& r, kv::store& k, store::service& s, table::replicated& t, cluster::directory& d, wire::endpoint& e, picture::renderer& p, worker::options o)
+      : rt(r), kv(k), store(s), tables(t), directory(d), endpoint(e), renderer(p), opt(o), group(r), slots(r, std::max<std::size_t>(o.photos_at_once, 1)), jobs(r, k), known(r) {}
   runtime& rt;
   kv::store& kv;
   store::service& store;
   table::replicated& tables;
   cluster::directory& directory;
-  node_id self;
+  wire::endpoint& endpoint;
   picture::renderer& renderer;
   worker::options opt;
   task_group group;
-  semaphore slots, noting;
-  wait_list wake, known;
+  semaphore slots;
+  queue jobs;
+  wait_list known;
   std::map<bucket_id, std::shared_ptr<gallery_state>> galleries;
-  std::set<bytes> busy;            // under way, by key of their rows
-  std::set<bytes> again;           // came once more while they were under way
-  std::deque<bytes> next_up;       // what came just now is before what has waited for long
-  bytes cursor = job_prefix;
-  std::uint64_t due_ms = 0, earliest_ms = UINT64_MAX;  // when rows are to be looked through; of those seen in this pass
-  bool hurry = false;              // in this pass everything is due
-  std::map<bucket_id, gallery_state> counted;  // in this pass
-  std::uint64_t passed_ms = 0;     // when the last one ended
   std::set<node_id> at_work;       // homes that render and are up
+  std::map<photo_id, mono_time> checked;  // because somebody missed something
+  pace took;
   std::unique_ptr<table::feed> feed;
+  std::shared_ptr<bool> alive = std::make_shared<bool>(true);
 
+  task<void> run();
   store::call as_worker() const { return {{std::nullopt, true}, rt.now() + 60s}; }
-  static bytes row_of(const job& j) { return job_prefix + j.bucket.str() + j.key; }
   std::shared_ptr<gallery_state> find(const bucket_id& b) const {
     auto at = galleries.find(b);
     return at == galleries.end() ? nullptr : at->second;
   }
 
-  // ------------------------------------------------------------------------------- the queue
-  // Rows of the task queue; in memory is only what is under way or comes next.
-
-  static bytes encode(const job& j) {
-    bytes v;
-    append_u64(v, j.since_ms);
-    append_u64(v, j.due_ms);
-    append_u64(v, j.attempts);
-    append_u64(v, j.looks);
-    return v;
-  }
-  static std::optional<job> decode(bytes_view row, bytes_view value) {
-    row.remove_prefix(job_prefix.size());
-    auto id = bucket_id::from_bytes(row.substr(0, bucket_id::size_bytes));
-    if (!id || value.size() != 32) return std::nullopt;
-    return job{*id, std::string(row.substr(bucket_id::size_bytes)), read_u64(value), read_u64(value.substr(8)),
-               static_cast<std::uint32_t>(read_u64(value.substr(16))), static_cast<std::uint32_t>(read_u64(value.substr(24)))};
-  }
-
-  task<result<void>> enqueue(std::vector<std::pair<bucket_id, std::string>> what) {
-    auto alone = co_await noting.acquire();  // what it finds there is what it counts
-    kv::batch b;
-    for (auto& [id, key] : what) {
-      job j{id, std::move(key), rt.wall_ms(), rt.wall_ms(), 0, 0};
-      bytes row = row_of(j);
-      if (busy.contains(row)) again.insert(row);
-      CO_TRY(auto old, co_await kv.get(kv::family::task_queue, row));
-      b.put(kv::family::task_queue, row, encode(j));
-      if (auto g = find(id)) count(*g, old ? decode(row, *old) : std::nullopt, -1), count(*g, j, 1);
-      if (next_up.size() < next_max) next_up.push_back(std::move(row));
-      else due_ms = 0;
-    }
-    if (b.empty()) co_return result<void>();
-    CO_TRY_VOID(co_await kv.commit(std::move(b)));
-    wake.wake_all();
-    co_return result<void>();
-  }
-
-  task<void> done_with(std::vector<job> jobs) {
-    kv::batch b;
-    for (const auto& j : jobs) {
-      bytes row = row_of(j);
-      busy.erase(row);
-      if (again.erase(row)) {
-        next_up.push_back(std::move(row));
-        continue;
-      }
-      if (auto g = find(j.bucket)) count(*g, j, -1);
-      b.remove(kv::family::task_queue, std::move(row));
-    }
-    if (!b.empty()) (void)co_await kv.commit(std::move(b));
-    wake.wake_all();
-  }
-
-  static void count(gallery_state& g, const std::optional<job>& j, int by) {
-    if (!j) return;
-    auto& n = j->looks ? g.status.standing_by : g.status.waiting;
-    n = by < 0 && n == 0 ? 0 : n + static_cast<std::uint64_t>(by);
-  }
+  // ------------------------------------------------------------------------------- whose turn it is
 
   nanoseconds next_look(const job& j) const {
     nanoseconds p = opt.first_look;
@@ -198,118 +90,56 @@ struct worker::impl {
     return std::min<nanoseconds>(p, look_max) + nanoseconds(rt.random().below(static_cast<std::uint64_t>(opt.first_look.count() / 2 + 1)));
   }
 
-  task<void> put_off(job j, nanoseconds pause, bool failed) {
-    bytes row = row_of(j);
-    j.due_ms = rt.wall_ms() + static_cast<std::uint64_t>(pause / 1ms);
-    auto g = find(j.bucket);
-    if (g) count(*g, j, -1);
-    failed ? ++j.attempts : ++j.looks;
-    if (g) count(*g, j, 1);
-    due_ms = std::min(due_ms, j.due_ms);
-    if (again.erase(row)) {
-      next_up.push_back(row);
-    } else {
-      kv::batch b;
-      b.put(kv::family::task_queue, row, encode(j));
-      (void)co_await kv.commit(std::move(b));
-    }
-    busy.erase(row);
-    wake.wake_all();
-  }
-
-  // Rows that are due, from where the last page ended; at the end of them all the time of the next one is known.
-  task<void> look_for_more() {
-    const std::uint64_t now = rt.wall_ms();
-    if (cursor == job_prefix) {
-      earliest_ms = due_ms = UINT64_MAX;
-      counted.clear();
-    }
-    while (next_up.empty()) {
-      auto page = co_await kv.scan(kv::family::task_queue, {.from = cursor, .until = after_prefix(job_prefix), .entries_max = page_max});
-      if (!page || page->empty()) {
-        cursor = job_prefix;
-        hurry = false;
-        passed_ms = now;
-        for (auto& [id, g] : galleries) {
-          g->status.waiting = counted[id].status.waiting;
-          g->status.standing_by = counted[id].status.standing_by;
-        }
-        due_ms = page ? std::min(due_ms, earliest_ms) : now + 5000;
-        co_return;
-      }
-      for (auto& e : *page) {
-        auto j = decode(e.key, e.value);
-        if (j) count(counted[j->bucket], j, 1);
-        if (!j || busy.contains(e.key)) continue;
-        if (j->due_ms <= now || hurry) next_up.push_back(e.key);
-        else earliest_ms = std::min(earliest_ms, j->due_ms);
-      }
-      cursor = page->back().key + '\0';
-    }
-    due_ms = 0;  // goes on there
-  }
-
-  // Its turn among the homes that hear of this bucket: 0 works now. Nothing when it is none of them.
-  std::optional<std::size_t> turn(const bucket_id& b, std::string_view key) const {
-    const auto& s = tables.layout();
-    if (s.partition_count() == 0) return std::nullopt;
-    std::vector<std::pair<std::uint64_t, node_id>> order;
-    for (const auto& n : s.newest().replicas(tables.partition_of(b.view()))) {
-      if (n != self) {
-        auto card = directory.find(n);
-        if (!directory.up(n) || !card || !card->info.services.contains(renders_service)) continue;
-      }
-      order.emplace_back(xxh3_64(n.view(), xxh3_64(key)), n);
-    }
-    std::sort(order.begin(), order.end());
-    for (std::size_t i = 0; i < order.size(); ++i)
-      if (order[i].second == self) return i;
-    return std::nullopt;
+  // This home's turn among those that hear of this bucket: 0 works now. Nothing when it is none of them.
+  std::optional<std::size_t> turn(const bucket_id& b, std::string_view work) const {
+    const auto order = order_for(tables, directory, b, work);
+    auto at = std::find(order.begin(), order.end(), directory.self());
+    return at == order.end() ? std::nullopt : std::optional(static_cast<std::size_t>(at - order.begin()));
   }
 
   task<void> work_loop() {
+    const std::size_t rests_max = std::max<std::size_t>(1, opt.photos_at_once > 2 ? opt.photos_at_once - 2 : 1);
     for (;;) {
       auto permit = co_await slots.acquire();
-      while (next_up.empty()) {
-        const bool unsure = std::any_of(galleries.begin(), galleries.end(), [](const auto& g) { return g.second->status.waiting || g.second->status.standing_by; });
-        if (due_ms <= rt.wall_ms() || (unsure && passed_ms + 5000 <= rt.wall_ms())) {
-          co_await look_for_more();
-          continue;
-        }
-        const std::uint64_t wait_ms = std::min<std::uint64_t>(due_ms - rt.wall_ms(), 5000);
-        co_await wake.wait(rt.now() + milliseconds(wait_ms));
-      }
-      bytes row = std::move(next_up.front());
-      next_up.pop_front();
-      if (busy.insert(row).second) group.spawn("gallery one", one(std::move(row), std::move(permit)));
+      auto room = [this, rests_max] { return jobs.rests_busy() < rests_max; };
+      job j = co_await jobs.take(room);
+      group.spawn("gallery one", one(std::move(j), std::move(permit)));
     }
   }
 
-  task<void> one(bytes row, semaphore::permit permit) {
-    auto value = co_await kv.get(kv::family::task_queue, row);
-    auto j = value && *value ? decode(row, **value) : std::nullopt;
-    if (!j) {
-      busy.erase(row);
-      co_return;
+  task<void> one(job j, semaphore::permit) {
+    auto g = find(j.bucket);
+    if (!g) co_return co_await forget(std::move(j));  // no gallery (any more)
+    if (auto place = turn(j.bucket, j.key); !place || *place > 0) {
+      if (j.looks && !j.check && co_await is_done(*g, j)) co_return co_await forget(std::move(j));
+      const std::uint64_t mine = j.since_ms + static_cast<std::uint64_t>(opt.standby / 1ms) * place.value_or(layout::replicas_max);
+      if (rt.wall_ms() < mine) co_return co_await jobs.put_off(j, next_look(j), false);
     }
-    auto g = find(j->bucket);
-    if (!g) co_return co_await forget(std::move(*j));  // no gallery (any more)
-    if (auto place = turn(j->bucket, j->key); !place || *place > 0) {
-      if (j->looks && co_await is_done(*g, *j)) co_return co_await forget(std::move(*j));
-      const std::uint64_t mine = j->since_ms + static_cast<std::uint64_t>(opt.standby / 1ms) * place.value_or(layout::replicas_max);
-      if (rt.wall_ms() < mine) co_return co_await put_off(*j, next_look(*j), false);
-    }
-    auto r = co_await handle(*g, *j);
+    auto r = co_await handle(*g, j);
     if (r && !*r) co_return;  // goes on in the publication
-    if (r) co_return co_await forget(std::move(*j));
-    g->status.last_error = j->key + ": " + r.error().to_string();
-    co_await put_off(*j, pause_after(j->attempts), true);
+    if (r) co_return co_await forget(std::move(j));
+    g->status.last_error = j.key + ": " + r.error().to_string();
+    co_await jobs.put_off(j, pause_after(j.attempts), true);
   }
 
   task<void> forget(job j) {
     std::vector<job> one;
     one.push_back(std::move(j));
-    co_await done_with(std::move(one));
+    co_await jobs.done_with(std::move(one));
+  }
+
+  // A visitor at some home waits for this photo.
+  task<result<wire::message>> answer_wish(wire::caller from, wire::message m) {
+    auto w = wish_from(m.head);
+    if (from.by_invite || !w) co_return fail(errc::protocol, "no wish of a visitor");
+    auto g = find(w->bucket);
+    if (!g) co_return fail(errc::not_found, "this home does not work for that gallery");
+    if (w->check) {
+      std::erase_if(checked, [&](const auto& c) { return c.second + 1min < rt.now(); });
+      if (checked.size() >= 1000 || !checked.try_emplace(w->photo, rt.now()).second) co_return wire::message{"1", nullptr};
+    }
+    CO_TRY(bool raised, co_await jobs.raise({w->bucket, w->key, w->check}));
+    co_return wire::message{raised ? "1" : "0", nullptr};
   }
 
   // ------------------------------------------------------------------------------- one object
@@ -325,6 +155,7 @@ struct worker::impl {
     note n;
     n.etag = j->value("etag", "");
     if (auto id = photo_id::from_hex(j->value("photo", ""))) n.photo = *id;
+    n.more = j->contains("sizes");
     co_return std::optional(std::move(n));
   }
 
@@ -343,14 +174,17 @@ struct worker::impl {
     auto meta = co_await head(g, j.key);
     auto n = co_await read_note(g, j.key);
     if (!meta || !n) co_return false;
-    co_return *meta ? *n && (*n)->etag == (*meta)->etag : !*n;
+    co_return *meta ? *n && (*n)->etag == (*meta)->etag && !(*n)->more : !*n;
   }
 
   // True: nothing (more) to do. False: it is among what waits to be published.
   task<result<bool>> handle(gallery_state& g, job j) {
     CO_TRY(auto meta, co_await head(g, j.key));
     CO_TRY(auto before, co_await read_note(g, j.key));
-    if (meta && before && before->etag == meta->etag) co_return true;
+    if (meta && before && before->etag == meta->etag) {
+      if (!before->photo || (!before->more && !j.check)) co_return true;
+      co_return co_await complete(g, std::move(j), std::move(*meta), *before->photo);
+    }
     if (!meta && !before) co_return true;
     if (before && before->photo) {
       // This name stood for another photo, or is gone.
@@ -359,7 +193,7 @@ struct worker::impl {
       std::vector<news> first;
       first.push_back(std::move(gone));
       publisher p(rt, *g.pages);
-      CO_TRY_VOID(co_await p.publish(std::move(first), g.bucket.gallery->title, g.bucket.name, g.status.waiting));
+      CO_TRY_VOID(co_await p.publish(std::move(first), g.bucket.gallery->title, g.bucket.name, jobs.of(g.bucket.id).waiting));
     }
     if (!meta) {
       CO_TRY_VOID(co_await g.pages->remove_all({note_key(j.key), failure_key(j.key)}));
@@ -368,43 +202,86 @@ struct worker::impl {
     co_return co_await look_at(g, std::move(j), std::move(*meta));
   }
 
-  bytes note_of(const std::string& key, const std::string& etag, const photo_id* photo, const std::string& reason = {}) const {
+  static bytes note_of(const std::string& key, const std::string& etag, const photo_id* photo, const std::string& reason = {}, bool more = false) {
     nlohmann::json n = {{"key", key}, {"etag", etag}};
     if (photo) n["photo"] = photo->hex();
     if (!reason.empty()) n["reason"] = reason;
+    if (more) n["sizes"] = {first_size};
     return n.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  }
+
+  task<result<rendering>> render(gallery_state& g, std::string key, store::object_meta meta, std::vector<picture::wanted> sizes) {
+    return render_object(rt, store, renderer, {g.bucket.name, std::move(key), meta.etag, meta.size, std::move(sizes), opt.twice_from});
+  }
+
+  // How long that took is told to the others, now and then.
+  void worked(mono_time since) {
+    took.took(rt.now() - since);
+    if (auto ms = took.announced_ms()) (void)directory.announce_number(pace_name, ms);
   }
 
   task<result<bool>> look_at(gallery_state& g, job j, store::object_meta meta) {
     if (meta.size == 0 || meta.size > picture::file_size_max) co_return co_await no_picture(g, std::move(j), meta.etag);
-    store::get_request q;
-    q.bucket = g.bucket.name;
-    q.key = j.key;
-    q.when.if_match = "\"" + meta.etag + "\"";
-    store::call c = as_worker();
-    c.deadline = rt.now() + 5min;
-    CO_TRY(auto got, co_await store.get(c, std::move(q)));
-    if (!got.body) co_return fail(errc::internal, "an object without a body");
-    original bytes_of(rt, got.length, std::move(got.body));
-    CO_TRY_VOID(co_await bytes_of.read_first());
-    if (picture::sniff(bytes_of.first()) == picture::file_format::none) co_return co_await no_picture(g, std::move(j), meta.etag);
-    CO_TRY(auto made, co_await renderer.render(bytes_of, {}));
-    CO_TRY(photo_id id, co_await bytes_of.finish());
-    if (made.what == picture::verdict::not_a_picture) co_return co_await no_picture(g, std::move(j), meta.etag);
-    if (made.what == picture::verdict::undecodable) {
+    const mono_time since = rt.now();
+    CO_TRY(auto r, co_await render(g, j.key, meta, {}));
+    if (r.made.what == picture::verdict::not_a_picture) co_return co_await no_picture(g, std::move(j), meta.etag);
+    if (r.made.what == picture::verdict::undecodable) {
       ++g.status.failed;
-      CO_TRY_VOID(co_await g.pages->put({failure_key(j.key), note_of(j.key, meta.etag, nullptr, made.reason)}));
+      CO_TRY_VOID(co_await g.pages->put({failure_key(j.key), note_of(j.key, meta.etag, nullptr, r.made.reason)}));
       CO_TRY_VOID(co_await g.pages->remove_all({note_key(j.key)}));
       co_return true;
     }
-    std::vector<object> files;
-    for (const auto& r : made.renditions)
-      files.push_back({rendition_key(id, r.size, r.type == picture::image_type::jpeg), *r.data, r.type == picture::image_type::jpeg ? "image/jpeg" : "image/webp", true});
-    CO_TRY_VOID(co_await g.pages->put_all(std::move(files)));
+    CO_TRY_VOID(co_await g.pages->put_all(files_of(r)));
     ++g.status.rendered;
-    found f{std::move(j), {id, record_of(id, made, g.bucket.gallery->show_places), {}, {}}, {}};
+    if (!r.first_only) worked(since);
+    found f{std::move(j), {r.id, record_of(r.id, r.made, g.bucket.gallery->show_places), {}, {}}, {}};
+    f.rest_to_come = r.first_only && !missing_sizes(*f.what.fresh).empty();
     f.what.added.push_back({f.from.key, meta.size});
-    f.note = note_of(f.from.key, meta.etag, &id);
+    f.note = note_of(f.from.key, meta.etag, &r.id, {}, f.rest_to_come);
+    add(g, std::move(f));
+    co_return false;
+  }
+
+  // What this photo has not yet, or has no more.
+  task<result<bool>> complete(gallery_state& g, job j, store::object_meta meta, photo_id id) {
+    CO_TRY(auto raw, co_await g.pages->read(record_key(id)));
+    auto stored = raw ? record_from_json(raw->body, id) : result<record>(fail(errc::not_found));
+    if (!stored) co_return co_await look_at(g, std::move(j), std::move(meta));
+    auto sizes = missing_sizes(*stored);
+    std::size_t lost = 0;
+    if (j.check) {
+      CO_TRY(auto there, co_await g.pages->list("t/" + id.hex() + "/"));
+      for (const auto& m : stored->renditions) {
+        if (std::binary_search(there.begin(), there.end(), rendition_key(id, m.size, m.jpeg))) continue;
+        ++lost;
+        sizes.push_back(m.size);
+      }
+      std::sort(sizes.begin(), sizes.end());
+      sizes.erase(std::unique(sizes.begin(), sizes.end()), sizes.end());
+      CO_TRY(auto pages, co_await g.pages->list(photo_folder(id)));
+      lost += pages.size() < 2 ? 2 - pages.size() : 0;
+      if (lost == 0 && sizes.empty() && !j.rest) co_return true;
+    }
+    found f{j, {id, std::nullopt, {{j.key, meta.size}}, {}}, note_of(j.key, meta.etag, &id)};
+    if (!sizes.empty()) {
+      std::vector<picture::wanted> wants;
+      for (auto s : sizes) wants.push_back({s});
+      const mono_time since = rt.now();
+      CO_TRY(auto r, co_await render(g, j.key, meta, std::move(wants)));
+      // Its blocks are what their names say; so is the whole what the photo is called.
+      if (r.id != id) co_return fail(errc::corrupt, "the original is not what it was when the photo was first seen");
+      if (r.made.what == picture::verdict::picture) {
+        CO_TRY_VOID(co_await g.pages->put_all(files_of(r)));
+        f.what.fresh = record_of(id, r.made, g.bucket.gallery->show_places);
+        worked(since);
+      } else {  // small it could be decoded: that stays
+        ++g.status.failed;
+        f.failure = note_of(j.key, meta.etag, nullptr, "larger sizes could not be made: " + r.made.reason);
+        f.what.fresh = *stored;
+        f.what.fresh->final = true;
+      }
+    }
+    g.status.restored += lost;
     add(g, std::move(f));
     co_return false;
   }
@@ -414,40 +291,34 @@ struct worker::impl {
     co_return true;
   }
 
-  static record record_of(const photo_id& id, const picture::rendered& made, bool places) {
-    record r;
-    const auto& f = made.facts;
-    r.id = id;
-    r.format = std::string(picture::to_string(f.format));
-    r.width = f.width;
-    r.height = f.height;
-    r.taken = f.taken;
-    r.taken_offset_minutes = f.taken_offset_minutes;
-    r.make = f.make;
-    r.model = f.model;
-    r.lens = f.lens;
-    r.iso = f.iso;
-    r.exposure_s = f.exposure_s;
-    r.f_number = f.f_number;
-    r.focal_mm = f.focal_mm;
-    if (places) r.latitude = f.latitude, r.longitude = f.longitude, r.altitude_m = f.altitude_m;
-    r.thumbhash = f.thumbhash;
-    for (const auto& x : made.renditions) r.renditions.push_back({x.size, x.type == picture::image_type::jpeg, x.width, x.height, x.data->size()});
-    return r;
-  }
-
   // ------------------------------------------------------------------------------- publication
 
   void add(gallery_state& g, found f) {
     g.pending.push_back(std::move(f));
+    g.more->wake_all();
     if (std::exchange(g.publishing, true)) return;
     group.spawn("gallery publish", publish_loop(find(g.bucket.id)));
   }
 
+  static bool is_first(const found& f) { return !f.from.rest && !f.from.check; }
+
+  // Alone it goes at once; with others on their way it waits for them a moment: longer if all of it is shown already.
+  task<void> gather(gallery_state& g) {
+    const auto firsts = static_cast<std::size_t>(std::count_if(g.pending.begin(), g.pending.end(), is_first));
+    if (g.pending.size() >= opt.gather_max) co_return;
+    if (firsts > 0) {
+      if (jobs.firsts_busy() > firsts) co_await sleep_for(rt, opt.gather);
+      co_return;
+    }
+    const mono_time until = rt.now() + opt.gather_rests;
+    while (rt.now() < until && g.pending.size() < opt.gather_max && std::none_of(g.pending.begin(), g.pending.end(), is_first) &&
+           (jobs.rests_busy() > g.pending.size() || jobs.of(g.bucket.id).rests > g.pending.size()))
+      (void)co_await g.more->wait(until);
+  }
+
   task<void> publish_loop(std::shared_ptr<gallery_state> g) {
     while (g && !g->pending.empty()) {
-      // Alone it goes at once; with others on their way it waits for them a moment.
-      if (busy.size() > g->pending.size() && g->pending.size() < opt.gather_max) co_await sleep_for(rt, opt.gather);
+      co_await gather(*g);
       std::vector<found> some;
       std::set<photo_id> ids;
       for (auto at = g->pending.begin(); at != g->pending.end() && some.size() < opt.gather_max;) {
@@ -460,12 +331,13 @@ struct worker::impl {
       }
       std::vector<news> what;
       for (const auto& f : some) what.push_back(f.what);
-      const auto waiting = g->status.waiting > some.size() ? g->status.waiting - some.size() : 0;
+      const auto firsts = static_cast<std::uint64_t>(std::count_if(some.begin(), some.end(), is_first)), all_waiting = jobs.of(g->bucket.id).waiting;
+      const auto waiting = all_waiting > firsts ? all_waiting - firsts : 0;
       publisher p(rt, *g->pages);
       auto r = co_await p.publish(std::move(what), g->bucket.gallery->title, g->bucket.name, waiting);
       if (!r) {
         g->status.last_error = r.error().to_string();
-        for (const auto& f : some) co_await put_off(f.from, pause_after(f.from.attempts), true);
+        for (const auto& f : some) co_await jobs.put_off(f.from, pause_after(f.from.attempts), true);
         continue;
       }
       co_await finish(*g, std::move(some));
@@ -476,24 +348,27 @@ struct worker::impl {
   task<void> finish(gallery_state& g, std::vector<found> some) {
     std::vector<object> notes;
     std::vector<std::string> gone;
-    std::vector<job> jobs;
+    std::vector<job> over, shown;
     for (auto& f : some) {
       const std::string& key = f.from.key;
-      gone.push_back(failure_key(key));
+      if (f.failure.empty()) gone.push_back(failure_key(key));
+      else notes.push_back({failure_key(key), std::move(f.failure)});
       if (f.note.empty()) gone.push_back(note_key(key));
       else notes.push_back({note_key(key), std::move(f.note)});
-      jobs.push_back(std::move(f.from));
+      if (is_first(f)) g.done.push_back(rt.now());
+      (f.rest_to_come ? shown : over).push_back(std::move(f.from));
     }
     auto put = co_await g.pages->put_all(std::move(notes));
     auto removed = co_await g.pages->remove_all(std::move(gone));
     if (!put || !removed) {
       g.status.last_error = (put ? removed.error() : put.error()).to_string();
-      for (const auto& j : jobs) co_await put_off(j, pause_after(j.attempts), true);
+      over.insert(over.end(), shown.begin(), shown.end());
+      for (const auto& j : over) co_await jobs.put_off(j, pause_after(j.attempts), true);
       co_return;
     }
-    for (std::size_t i = 0; i < jobs.size(); ++i) g.done.push_back(rt.now());
     while (g.done.size() > 1000) g.done.pop_front();
-    co_await done_with(std::move(jobs));
+    for (auto& j : shown) co_await jobs.turn_to_rest(std::move(j));
+    co_await jobs.done_with(std::move(over));
   }
 
   // ------------------------------------------------------------------------------- what to work on
@@ -502,13 +377,8 @@ struct worker::impl {
   void watch_others() {
     std::set<node_id> now;
     for (const auto& m : tables.layout().newest().members)
-      if (auto card = directory.find(m.node); m.node != self && directory.up(m.node) && card && card->info.services.contains(renders_service)) now.insert(m.node);
-    if (!std::includes(now.begin(), now.end(), at_work.begin(), at_work.end())) {
-      hurry = true;
-      cursor = job_prefix;
-      due_ms = 0;
-      wake.wake_all();
-    }
+      if (auto card = directory.find(m.node); m.node != directory.self() && directory.up(m.node) && card && card->info.services.contains(thumb_hub)) now.insert(m.node);
+    if (!std::includes(now.begin(), now.end(), at_work.begin(), at_work.end())) jobs.hurry();
     at_work = std::move(now);
   }
 
@@ -518,22 +388,17 @@ struct worker::impl {
       std::set<bucket_id> now;
       for (auto& b : store.list_buckets({std::nullopt, true})) {
         if (!b.gallery || b.closed || !tables.is_replica(tables.partition_of(b.id.view()))) continue;
+        auto pages = co_await store.find_bucket(b.gallery->pages, rt.now() + 5s);
+        if (!pages) continue;  // not there yet, or not any more
         now.insert(b.id);
         auto& g = galleries[b.id];
         if (!g) {
           g = std::make_shared<gallery_state>();
           g->pages = std::make_unique<objects>(rt, group, store, b.gallery->pages);
-          auto seen = std::make_shared<gallery_state>();
-          const bytes of = job_prefix + b.id.str();
-          (void)co_await kv.walk(kv::family::task_queue, of, after_prefix(job_prefix), [seen, of](bytes_view k, bytes_view v) {
-            kv::store::step next;  // nothing of other buckets is counted
-            if (k.starts_with(of)) count(*seen, decode(k, v), 1);
-            else next.what = kv::store::step::kind::stop;
-            return next;
-          });
-          if (auto now_g = find(b.id)) now_g->status.waiting += seen->status.waiting, now_g->status.standing_by += seen->status.standing_by;
+          g->more = std::make_unique<wait_list>(rt);
         }
-        if (auto known_g = find(b.id)) known_g->bucket = b;
+        g->bucket = b;
+        g->pages_id = pages->id;
       }
       kv::batch over;
       std::erase_if(galleries, [&](const auto& g) {
@@ -550,8 +415,9 @@ struct worker::impl {
         }
       }
       for (const auto& id : now) {
+        // A gallery that was removed and made again has nothing of what was done for the former one.
         auto seen = co_await kv.get(kv::family::task_queue, seen_prefix + id.str());
-        if (auto g = find(id); g && seen && !*seen) co_await list_all(g);
+        if (auto g = find(id); g && seen && (!*seen || **seen != g->pages_id.str())) co_await list_all(g);
       }
       co_await known.wait(rt.now() + opt.refresh);
     }
@@ -559,7 +425,7 @@ struct worker::impl {
 
   // What the bucket held before it had a gallery.
   task<void> list_all(std::shared_ptr<gallery_state> g) {
-    const bucket_id id = g->bucket.id;
+    const bucket_id id = g->bucket.id, pages_id = g->pages_id;
     g->status.looking = true;
     store::list_request q;
     q.bucket = g->bucket.name;
@@ -569,9 +435,9 @@ struct worker::impl {
         g->status.last_error = page.error().to_string();
         co_return;  // looked at again in the next round
       }
-      std::vector<std::pair<bucket_id, std::string>> keys;
-      for (auto& i : page->items) keys.emplace_back(id, std::move(i.key));
-      if (auto r = co_await enqueue(std::move(keys)); !r) {
+      std::vector<queue::entry> keys;
+      for (auto& i : page->items) keys.push_back({id, std::move(i.key)});
+      if (auto r = co_await jobs.add(std::move(keys)); !r) {
         g->status.last_error = r.error().to_string();
         co_return;
       }
@@ -579,7 +445,7 @@ struct worker::impl {
       q.start_after = page->last;
     }
     kv::batch b;
-    b.put(kv::family::task_queue, seen_prefix + id.str(), "1");
+    b.put(kv::family::task_queue, seen_prefix + id.str(), pages_id.str());
     if (co_await kv.commit(std::move(b))) g->status.looking = false;
   }
 
@@ -597,29 +463,82 @@ struct worker::impl {
         continue;
       }
       if (!*page) continue;
-      std::vector<std::pair<bucket_id, std::string>> keys;
+      std::vector<queue::entry> keys;
       for (const auto& n : (*page)->names)
-        if (auto k = model::split_object_key(n.key); k && galleries.contains(k->first)) keys.push_back(std::move(*k));
+        if (auto k = model::split_object_key(n.key); k && galleries.contains(k->first)) keys.push_back({k->first, std::move(k->second)});
       // What comes later is not acknowledged before this is noted.
-      for (auto r = co_await enqueue(keys); !r; r = co_await enqueue(keys)) {
+      for (auto r = co_await jobs.add(keys); !r; r = co_await jobs.add(keys)) {
         rt.log(log_level::error, "gallery: changes could not be noted: " + r.error().to_string());
         co_await sleep_for(rt, 5s);
       }
       feed->acknowledge((*page)->mark);
     }
   }
+
+  // ------------------------------------------------------------------------------- is everything still there
+
+  // A few photos of each gallery at a time; whoever would be the first to work on the gallery as a whole.
+  task<void> check_loop() {
+    for (;;) {
+      co_await sleep_for(rt, opt.check_every);
+      std::vector<std::shared_ptr<gallery_state>> all;
+      for (const auto& [id, g] : galleries)
+        if (auto place = turn(id, ""); place && *place == 0) all.push_back(g);
+      for (const auto& g : all)
+        if (auto r = co_await check_some(*g); !r) g->status.last_error = "looking whether all is there: " + r.error().to_string();
+    }
+  }
+
+  // Names of records and of renditions lie in the same order.
+  task<result<void>> check_some(gallery_state& g) {
+    const bytes at = checked_prefix + g.bucket.id.str();
+    CO_TRY(auto from, co_await kv.get(kv::family::task_queue, at));
+    CO_TRY(auto records, co_await g.pages->list("i/", from.value_or(""), std::min<std::size_t>(opt.check_photos, 100)));
+    kv::batch b;
+    if (records.empty()) b.remove(kv::family::task_queue, at);
+    else b.put(kv::family::task_queue, at, records.back());
+    std::vector<queue::entry> doubtful;
+    if (!records.empty()) {
+      auto id_in = [](const std::string& key) { return key.substr(2, 2 * photo_id::size_bytes); };
+      CO_TRY(auto files, co_await g.pages->list("t/", "t/" + id_in(records.front())));
+      std::map<std::string, std::size_t> count;
+      for (const auto& f : files) ++count[id_in(f)];
+      for (const auto& key : records) {
+        auto id = photo_id::from_hex(id_in(key));
+        if (!id || count[id->hex()] == 2 * rendition_sizes.size()) continue;
+        CO_TRY(auto raw, co_await g.pages->read(key));
+        if (!raw) continue;
+        auto r = record_from_json(raw->body, *id);
+        if (r && count[id->hex()] < r->renditions.size()) doubtful.push_back({g.bucket.id, r->names.front().key, true});
+      }
+    }
+    CO_TRY_VOID(co_await jobs.add(std::move(doubtful)));
+    co_return co_await kv.commit(std::move(b));
+  }
 };
 
-worker::worker(runtime& rt, kv::store& kv, store::service& s, table::replicated& t, cluster::directory& d, node_id self, picture::renderer& r, options o)
-    : impl_(std::make_unique<impl>(rt, kv, s, t, d, self, r, o)) {}
+worker::worker(runtime& rt, kv::store& kv, store::service& s, table::replicated& t, cluster::directory& d, wire::endpoint& e, picture::renderer& r, options o)
+    : impl_(std::make_unique<impl>(rt, kv, s, t, d, e, r, o)) {
+  std::weak_ptr<bool> here = impl_->alive;
+  auto gone = []() -> task<result<wire::message>> { co_return fail(errc::unavailable, "stopping"); };
+  e.serve(gallery_want, [i = impl_.get(), here, gone](wire::caller c, wire::message m) { return here.expired() ? gone() : i->answer_wish(std::move(c), std::move(m)); });
+}
 worker::~worker() = default;
 
-void worker::start() {
-  impl_->group.spawn("gallery list", impl_->galleries_loop());
-  impl_->group.spawn("gallery work", impl_->work_loop());
+task<void> worker::impl::run() {
+  for (auto r = co_await jobs.open(); !r; r = co_await jobs.open()) {
+    rt.log(log_level::error, "gallery: what waits could not be read: " + r.error().to_string());
+    co_await sleep_for(rt, 5s);
+  }
+  group.spawn("gallery list", galleries_loop());
+  group.spawn("gallery work", work_loop());
+  group.spawn("gallery check", check_loop());
 }
 
+void worker::start() { impl_->group.spawn("gallery", impl_->run()); }
+
 task<void> worker::stop() {
+  impl_->alive.reset();
   impl_->group.cancel();
   co_await impl_->group.join();
   impl_->feed.reset();
@@ -629,6 +548,10 @@ std::map<std::string, work_status> worker::status() const {
   std::map<std::string, work_status> out;
   for (const auto& [id, g] : impl_->galleries) {
     auto s = g->status;
+    const auto l = impl_->jobs.of(id);
+    s.waiting = l.waiting;
+    s.completing = l.rests;
+    s.standing_by = l.standing_by;
     const mono_time since = impl_->rt.now() - 5min;
     std::size_t recent = 0;
     mono_time first = impl_->rt.now();

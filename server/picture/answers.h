@@ -62,6 +62,7 @@ struct wanted {
 struct options {
   std::vector<wanted> sizes = {{320}, {640}, {1280}, {2048}};  // at most 8; none: facts only
   std::uint64_t pixels_max = pixels_limit;
+  bool quick = false;  // small, and somebody waits for it: not behind larger work
 };
 
 }  // namespace grenier::picture

@@ -9,7 +9,7 @@
 //   Cancel    a cancelled render() ends its child and leaves nothing behind.
 //   Errors    of a picture: an answer, not an error (verdict). Errors are what may go better later: the source's own; timed_out (the machine
 //             was too busy within wall_max); unavailable (the decoder cannot be started; detail says why); cancelled (stopping).
-//   Limits    256 MiB a picture, 150 megapixels, 10 s of CPU and 30 s of wall clock a picture, a bounded number of children, and pixels
+//   Limits    256 MiB a picture, 150 megapixels, 10 s of CPU and 30 s of wall clock a picture, a bounded number of children (one more for quick ones), and pixels
 //             in flight within memory_bytes. A child serves pictures_max pictures, or until one could not be decoded.
 //   Not here  where pictures and renditions are kept, hashing of the original (gallery/).
 //   Source    Exif 2.32; thumbhash: Evan Wallace, "ThumbHash" (2023), written anew from the description of the algorithm.
@@ -71,7 +71,7 @@ class pool final : public renderer {
  public:
   pool(runtime&, process_host&, pool_options);
   ~pool() override;
-  // Waits for a child in the order of the calls.
+  // Waits for a child in the order of the calls; a quick one has a child of its own when the others are taken.
   task<result<rendered>> render(source&, options) override;
   // Ends all children and waits for every render() under way, which fails with `cancelled`.
   task<void> stop();

@@ -74,7 +74,7 @@ result<void> check(const options& o) {
 
 struct pool::impl {
   impl(runtime& r, process_host& h, pool_options po)
-      : rt(r), host(h), o(std::move(po)), slots(r, std::max<std::size_t>(1, o.children)), file_memory(r, o.memory_bytes / 4 + 1),
+      : rt(r), host(h), o(std::move(po)), slots(r, std::max<std::size_t>(1, o.children)), quick_slot(r, 1), file_memory(r, o.memory_bytes / 4 + 1),
         pixel_memory(r, o.memory_bytes / 4 * 3 + 1), quiet(r) {}
 
   // One render(): counted, and its child known to stop().
@@ -113,7 +113,7 @@ struct pool::impl {
   process_host& host;
   pool_options o;
   pool_statistics stats;
-  semaphore slots, file_memory, pixel_memory;
+  semaphore slots, quick_slot, file_memory, pixel_memory;
   std::vector<std::unique_ptr<worker>> idle;
   std::set<worker*> busy;
   std::size_t turns = 0;
@@ -124,7 +124,9 @@ struct pool::impl {
 task<result<rendered>> pool::impl::render(source& s, options wants) {
   CO_TRY_VOID(check(wants));
   turn t(*this);
-  auto slot = co_await slots.acquire();
+  semaphore::permit slot;
+  if (wants.quick) slot = slots.try_acquire();
+  if (!slot) slot = wants.quick ? co_await quick_slot.acquire() : co_await slots.acquire();
   if (stopping) co_return fail(errc::cancelled, "the decoders are being stopped");
   if (s.size() == 0) co_return rendered{};
   CO_TRY(auto head, co_await read_head(s));

@@ -9,6 +9,7 @@
 
 #include <boost/asio/signal_set.hpp>
 
+#include <cmath>
 #include <cstdio>
 #include <csignal>
 #include <cstdlib>
@@ -17,6 +18,7 @@
 
 #include "admin/control.h"
 #include "admin/galleries.h"
+#include "gallery/wishes.h"
 #include "gallery/worker.h"
 #include "s3-gateway/gateway.h"
 #include "storaged/addresses.h"
@@ -142,16 +144,20 @@ class daemon {
     node_ = std::make_unique<node>(rt_, net_, *rows_, std::move(drives), std::move(options));
     CO_TRY_VOID(co_await node_->start());
     gateway_ = std::make_unique<s3::gateway>(rt_, node_->store(), s3::gateway::options{config_.s3_domain, config_.region});
-    sites_ = std::make_unique<web::host>(rt_, node_->store(), web::options{config_.web_domain});
+    wishes_ = std::make_unique<gallery::wishes>(rt_, node_->store(), node_->tables(), node_->directory(), node_->wire());
+    web::options wo;
+    wo.domain = config_.web_domain;
+    wo.looked_for = [this](const model::bucket& pages, std::string_view key, bool there) { wishes_->looked_for(pages, key, there); };
+    sites_ = std::make_unique<web::host>(rt_, node_->store(), std::move(wo));
     control_ = std::make_unique<admin::control>(rt_, *node_, [this] { return gauges(); });
     if (renders_) {
       picture::pool_options po;
       po.program = picture::default_program();
       po.children = picture::default_children();
       pictures_ = std::make_unique<picture::pool>(rt_, processes_, std::move(po));
-      gallery::worker::options wo;
-      wo.photos_at_once = picture::default_children() + 1;  // one is read while the others are decoded
-      gallery_ = std::make_unique<gallery::worker>(rt_, *rows_, node_->store(), node_->tables(), node_->directory(), node_->id(), *pictures_, wo);
+      gallery::worker::options go;
+      go.photos_at_once = picture::default_children() + 2;  // one is read while the others are decoded, and one is quick
+      gallery_ = std::make_unique<gallery::worker>(rt_, *rows_, node_->store(), node_->tables(), node_->directory(), node_->wire(), *pictures_, go);
       gallery_->start();
     } else if (config_.render_pictures) {
       rt_.log(log_level::warning, "grenier-picture was not found: this home renders no pictures for galleries");
@@ -162,9 +168,22 @@ class daemon {
     CO_TRY_VOID(serve("web", config_.web_listen, [this](http::exchange& x) { return node_->removed() ? turn_away(x, false) : sites_->handle(x); }));
     CO_TRY_VOID(serve("admin", config_.admin_listen, [this](http::exchange& x) { return control_->handle_admin(x); }));
     CO_TRY_VOID(serve("control", "unix:" + config_.data_dir + "/control.sock", [this](http::exchange& x) { return control_->handle_command(x); }));
+    main_.spawn("load", keep_load());
     control_->set_serving(true);
     greet();
     co_return result<void>();
+  }
+
+  // How busy this machine is, for others to see: processes that want a processor, to one of them.
+  task<void> keep_load() {
+    for (;;) {
+      double load[1] = {};
+      auto card = node_->directory().self_information();
+      const double cores = std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN));
+      if (::getloadavg(load, 1) == 1) card.load = std::min(std::round(load[0] / cores * 20) / 20, 100.0);
+      node_->directory().set_self(std::move(card));
+      co_await sleep_for(rt_, 5s);
+    }
   }
 
   // The zone is given at the first start; later it may be left out.
@@ -236,7 +255,8 @@ class daemon {
     auto port = [](const std::string& a) { return static_cast<std::uint16_t>(std::atoi(a.c_str() + a.rfind(':') + 1)); };
     o.services = {{"s3", port(config_.s3_listen)}, {"web", port(config_.web_listen)}};
     renders_ = config_.render_pictures && o.capacity_bytes && !picture::default_program().empty();
-    if (renders_) o.services[gallery::renders_service] = port(config_.rpc_listen);
+    if (renders_) o.services[gallery::thumb_hub] = port(config_.rpc_listen);
+    for (const auto& role : {gallery::photo_hub, gallery::meta_hub, gallery::web_ui}) o.services[role] = port(config_.web_listen);
     if (o.capacity_bytes) o.services["storage"] = port(config_.rpc_listen);
     o.block.memory_budget_bytes = config_.memory_bytes / 6;
     o.store.memory_budget_bytes = config_.memory_bytes / 4;
@@ -334,6 +354,7 @@ class daemon {
     main_.cancel();
     co_await main_.join();
     for (auto& s : servers_) co_await s->stop();
+    if (wishes_) co_await wishes_->stop();
     if (galleries_) co_await galleries_->stop();
     if (gallery_) co_await gallery_->stop();
     if (pictures_) co_await pictures_->stop();
@@ -356,6 +377,7 @@ class daemon {
   std::unique_ptr<kv::store> rows_;
   std::unique_ptr<node> node_;
   std::unique_ptr<s3::gateway> gateway_;
+  std::unique_ptr<gallery::wishes> wishes_;
   std::unique_ptr<web::host> sites_;
   std::unique_ptr<admin::control> control_;
   posix_processes processes_{rt_};

@@ -1,5 +1,8 @@
 #include "web/web.h"
 
+#include <algorithm>
+
+#include "gallery/objects.h"
 #include "gallery/worker.h"
 #include "web/gallery.h"
 
@@ -53,6 +56,10 @@ std::string_view sentence(int status) {
     case 503: return "The page cannot be read just now. Please try again.";
     default: return "Something failed. Please try again later.";
   }
+}
+
+bool waits(const store::object_meta& m) {
+  return std::any_of(m.headers.metadata.begin(), m.headers.metadata.end(), [](const model::tag& t) { return t.key == gallery::waits_mark; });
 }
 
 void put_if(http::headers& h, const char* name, const std::string& v) {
@@ -183,6 +190,10 @@ task<void> host::answer_gallery(http::exchange& x, model::bucket b, std::string 
     if (folder) key += french ? "index.fr.html" : b.website->index_document;
     // Pages are made from what changes now and then: this home's own copy will do, and is there when it is alone.
     auto opened = co_await open(x, b.name, key, true, store::consistency::any);
+    if (options_.looked_for) {
+      if (opened.failed_with(errc::no_such_key)) options_.looked_for(b, key, false);
+      else if (opened && waits(opened->meta)) options_.looked_for(b, key, true);
+    }
     if (opened) sent = co_await send_result(x, std::move(*opened), 200, &b);
     else sent = fail(opened.error());
     if (!sent && !x.answered() && sent.failed_with(errc::no_such_key) && !folder) {

@@ -14,6 +14,8 @@ namespace grenier::web {
 
 struct options {
   std::string domain = "web.localhost";  // BUCKET.domain; any other Host is taken as a bucket's name or alias
+  // Of a gallery: a visitor asked for this, and it is not there; or it is, and waits for more (gallery/wishes). May be empty.
+  std::function<void(const model::bucket& pages, std::string_view key, bool there)> looked_for;
 };
 
 struct statistics {

@@ -1,6 +1,7 @@
 // What a page can do more with scripts: placeholders, photos over the page, arrow keys, and the next part loaded before the end is reached.
 import { thumbHashToDataURL } from 'thumbhash'
 import { idOf, open } from './lightbox.js'
+import { whole } from './whole.js'
 
 const one = (selector, from = document) => from.querySelector(selector)
 const all = (selector, from = document) => [...from.querySelectorAll(selector)]
@@ -96,6 +97,16 @@ if (photo) {
     const to = { ArrowLeft: 'a.step.prev', ArrowRight: 'a.step.next', d: 'a.button[download]', Escape: '.crumbs a' }[e.key]
     one(to || 'none')?.click()
   })
+  if (one('img[data-wait]', photo))
+    whole(location.href).then((picture) => {
+      if (!picture) return
+      const img = one('img', picture)
+      // What is shown stays until the larger one is here.
+      const there = () => one('figure picture', photo).replaceWith(document.adoptNode(picture))
+      const first = new Image()
+      first.onload = first.onerror = there
+      first.src = img.src
+    })
 }
 
 // ---- the next part, before its link is reached

@@ -1,5 +1,6 @@
 import PhotoSwipe from 'photoswipe'
 import { fill, record } from './details.js'
+import { whole } from './whole.js'
 import { w } from './words.js'
 
 const sizes = [320, 640, 1280, 2048]
@@ -20,8 +21,9 @@ function slide(a) {
   const url = (s) => `${up}t/${id}/${s}.webp`
   const width = (s) => Math.round((w0 * Math.min(s, edge)) / edge)
   const largest = made[made.length - 1]
+  const last = sizes.find((s) => s >= edge) || sizes[sizes.length - 1]
   return {
-    id, element: a, href: a.href, alt: img.alt, src: url(largest), msrc: img.currentSrc || img.src, width: width(largest),
+    waits: largest < last, id, element: a, href: a.href, alt: img.alt, src: url(largest), msrc: img.currentSrc || img.src, width: width(largest),
     height: Math.round((h0 * Math.min(largest, edge)) / edge), srcset: made.map((s) => `${url(s)} ${width(s)}w`).join(', '), thumbCropped: true,
   }
 }
@@ -82,6 +84,20 @@ export function open(links, index) {
     live.textContent = `${place}. ${alt}`
     caption.textContent = alt
     if (!panel.hidden) fill(panel, up, id, href)
+  })
+  // Of which only a small size is there yet: it is made next, because somebody looks.
+  pswp.on('change', async () => {
+    const data = current()
+    if (!data.waits || data.asked) return
+    data.asked = true
+    const picture = await whole(data.href, () => !pswp.element || current() !== data)
+    data.asked = false
+    if (!picture) return
+    const best = picture.querySelector('source') || picture.querySelector('img')
+    const all = best.srcset.split(', ').map((s) => s.split(' '))
+    const [src, wide] = all[all.length - 1]
+    Object.assign(data, { waits: false, src, srcset: best.srcset, height: Math.round((data.height * parseInt(wide)) / data.width), width: parseInt(wide) })
+    if (pswp.element) pswp.refreshSlideContent(slides.indexOf(data))
   })
   pswp.on('keydown', (event) => {
     const e = event.originalEvent
