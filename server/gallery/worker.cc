@@ -110,8 +110,9 @@ struct worker::impl {
   task<void> one(job j, semaphore::permit) {
     auto g = find(j.bucket);
     if (!g) co_return co_await forget(std::move(j));  // no gallery (any more)
-    if (auto place = turn(j.bucket, j.key); !place || *place > 0) {
-      if (j.looks && !j.check && co_await is_done(*g, j)) co_return co_await forget(std::move(j));
+    // Whether something is still there is looked at by whoever was asked to.
+    if (auto place = turn(j.bucket, j.key); !j.check && (!place || *place > 0)) {
+      if (j.looks && co_await is_done(*g, j)) co_return co_await forget(std::move(j));
       const std::uint64_t mine = j.since_ms + static_cast<std::uint64_t>(opt.standby / 1ms) * place.value_or(layout::replicas_max);
       if (rt.wall_ms() < mine) co_return co_await jobs.put_off(j, next_look(j), false);
     }
