@@ -43,6 +43,8 @@ enum class method : std::uint16_t {
   join = 90, member_info,
   // streams between two homes that cannot reach each other: 100
   relay = 100,
+  // galleries: 110..119
+  gallery_want = 110,
 };
 
 // What travels: a Protobuf message, and beside it raw bytes that are not copied through Protobuf (block content).

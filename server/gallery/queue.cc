@@ -40,7 +40,9 @@ bytes queue::encode(const job& j) {
 std::optional<job> queue::decode(bytes_view row, bytes_view value) {
   row.remove_prefix(job_prefix.size());
   auto id = bucket_id::from_bytes(row.substr(0, bucket_id::size_bytes));
-  if (!id || (value.size() != 40 && value.size() != 32)) return std::nullopt;  // 32: of a version without flags
+  // A row of 32 bytes is of a version that had no flags, and made all sizes at once: what it waits for is a first. It grows when it is
+  // written next.
+  if (!id || (value.size() != 40 && value.size() != 32)) return std::nullopt;
   const std::uint64_t flags = value.size() == 40 ? read_u64(value.substr(32)) : 0;
   return job{*id, std::string(row.substr(bucket_id::size_bytes)), read_u64(value), read_u64(value.substr(8)), static_cast<std::uint32_t>(read_u64(value.substr(16))),
              static_cast<std::uint32_t>(read_u64(value.substr(24))), (flags & flag_rest) != 0, (flags & flag_check) != 0};

@@ -81,7 +81,7 @@ task<void> wishes::raise(looked l) {
   std::size_t asked = 0;
   for (const auto& n : order_for(tables_, directory_, w.bucket, w.key)) {
     if (asked++ == asked_max) co_return;
-    auto a = co_await endpoint_.call(n, gallery_want, {to_bytes(w), nullptr}, {wire::priority::metadata, rt_.now() + patience});
+    auto a = co_await endpoint_.call(n, wire::method::gallery_want, {to_bytes(w), nullptr}, {wire::priority::metadata, rt_.now() + patience});
     if (a && a->head == "1") co_return;
   }
 }

@@ -41,8 +41,7 @@ class wishes {
   bool running_ = false;
 };
 
-// What travels between homes. Of the numbers of methods (wire.h) 100 to 109 are the galleries'.
-inline constexpr auto gallery_want = static_cast<wire::method>(100);
+// What travels between homes, as wire::method::gallery_want.
 struct wish {
   bucket_id bucket;  // the source
   photo_id photo;

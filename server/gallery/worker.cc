@@ -522,7 +522,7 @@ worker::worker(runtime& rt, kv::store& kv, store::service& s, table::replicated&
     : impl_(std::make_unique<impl>(rt, kv, s, t, d, e, r, o)) {
   std::weak_ptr<bool> here = impl_->alive;
   auto gone = []() -> task<result<wire::message>> { co_return fail(errc::unavailable, "stopping"); };
-  e.serve(gallery_want, [i = impl_.get(), here, gone](wire::caller c, wire::message m) { return here.expired() ? gone() : i->answer_wish(std::move(c), std::move(m)); });
+  e.serve(wire::method::gallery_want, [i = impl_.get(), here, gone](wire::caller c, wire::message m) { return here.expired() ? gone() : i->answer_wish(std::move(c), std::move(m)); });
 }
 worker::~worker() = default;
 

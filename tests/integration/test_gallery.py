@@ -47,10 +47,11 @@ def page(cluster, path="/", home=0, host="photos-gallery", **more):
 def shown(cluster, count, home=0):
     def enough():
         s = must(cluster, "status", "photos", home=home)
-        assert s["photos"] == count and s["waiting"] == 0, (s["photos"], s["waiting"], s.get("last_error"))
+        left = {k: s[k] for k in ("waiting", "completing", "looking", "last_error") if s.get(k)}
+        assert s["photos"] == count and not left.keys() & {"waiting", "completing"}, (s["photos"], left)
         return True
 
-    until(f"{count} photos are shown", enough, 90, 0.3)
+    until(f"{count} photos are shown with all their sizes", enough, 180, 0.3)
 
 
 @pytest.fixture(scope="module")

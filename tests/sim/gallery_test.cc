@@ -4,6 +4,7 @@
 
 #include "crypto/crypto.h"
 #include "gallery/objects.h"
+#include "gallery/queue.h"
 #include "gallery/wishes.h"
 #include "gallery/worker.h"
 #include "sim/cluster.h"
@@ -403,4 +404,44 @@ TEST_CASE("a gallery that was removed and made again at once has all its photos 
   REQUIRE(v.quiet());
   CHECK(v.root(0)->photos == 4);
   v.check_pages(0);
+}
+
+TEST_CASE("rows of a queue from before sizes were made one after the other are read, and written anew in the new form") {
+  neighbourhood c(91);
+  kv::store* rows = nullptr;
+  c.beside = [&rows](std::size_t, home& at, runtime&) { return rows = at.rows.get(), std::shared_ptr<void>(); };
+  c.add({.zone = "lyon"});
+  REQUIRE(c.form());
+  REQUIRE(rows);
+  auto& h = c.at(0);
+  auto& kv = *rows;
+  const auto bucket = *bucket_id::from_bytes(bytes(bucket_id::size_bytes, 'b'));
+  const bytes row = "gallery/j/" + bucket.str() + "old.jpg";
+  bytes value;
+  for (std::uint64_t n : {1000, 2000, 3, 0}) append_u64(value, n);
+  REQUIRE(value.size() == 32);
+  kv::batch b;
+  b.put(kv::family::task_queue, row, value);
+  b.put(kv::family::task_queue, "gallery/j/" + bucket.str() + "odd.jpg", value.substr(1));  // of no form at all: left alone
+  REQUIRE(*c.world().await(h, kv.commit(std::move(b))));
+  gallery::queue q(h.rt(), kv);
+  REQUIRE(*c.world().await(h, q.open()));
+  CHECK(q.of(bucket).waiting == 1);
+  auto j = c.world().await(h, q.take([] { return true; }));
+  REQUIRE(j);
+  CHECK(j->key == "old.jpg");
+  CHECK(j->since_ms == 1000);
+  CHECK(j->due_ms == 2000);
+  CHECK(j->attempts == 3);
+  CHECK(!j->rest);
+  CHECK(!j->check);
+  REQUIRE(c.world().await(h, [](gallery::queue& to, gallery::job what) -> task<bool> {
+    co_await to.turn_to_rest(std::move(what));
+    co_return true;
+  }(q, *j)));
+  CHECK(q.of(bucket).waiting == 0);
+  CHECK(q.of(bucket).rests == 1);
+  auto raw = *c.world().await(h, kv.get(kv::family::task_queue, row));
+  REQUIRE(raw);
+  CHECK((*raw)->size() == 40);
 }
