@@ -1,5 +1,5 @@
 // pages_try: writes a gallery as a folder from photos' records, for tests and for looking at pages. Not installed.
-// usage: pages_try OUT [--title T] [--bucket B] [--waiting N] [--count N] [--batch N] < records
+// usage: pages_try OUT [--title T] [--bucket B] [--waiting N] [--count N] [--batch N] [--no-pages] < records
 // records: lines of JSON as in i/<id>.json. Renditions are in OUT/t already; --count N makes as many photos of them, with days of their own.
 #include <filesystem>
 #include <fstream>
@@ -18,6 +18,7 @@ struct settings {
   fs::path out;
   change first;
   std::size_t count = 0, batch = 500;
+  bool pages = true;  // else catalogue and records only
 };
 
 void write(const fs::path& to, bytes_view body) {
@@ -85,6 +86,7 @@ void multiply(std::vector<record>& photos, const settings& s) {
     r.taken = taken;
     r.names = {{"copies/" + r.taken.substr(0, 7) + "/" + std::to_string(i) + ".jpg", r.names.front().size_bytes}};
     for (const char* kind : {"t/", "o/"}) {
+      if (!s.pages) continue;
       const fs::path link = s.out / (kind + r.id.hex());
       if (!fs::exists(fs::symlink_status(link))) fs::create_directory_symlink(first.hex(), link);
     }
@@ -108,7 +110,10 @@ result<void> run(const settings& s) {
     for (std::size_t i = from; i < std::min(photos.size(), from + s.batch); ++i) c.photos.push_back({{}, photos[i]});
     TRY_VOID(f.apply(c));
   }
-  TRY(const std::size_t n, f.pages());
+  std::size_t n = 0;
+  if (s.pages) {
+    TRY(n, f.pages());
+  }
   std::cout << photos.size() << " photos, " << n << " pages\n";
   return {};
 }
@@ -126,10 +131,11 @@ int main(int argc, char** argv) {
     else if (a == "--waiting") s.first.waiting = std::stoull(value());
     else if (a == "--count") s.count = std::stoull(value());
     else if (a == "--batch") s.batch = std::clamp<std::size_t>(std::stoull(value()), 1, photos_per_change_max);
+    else if (a == "--no-pages") s.pages = false;
     else if (a.starts_with("--") || !s.out.empty()) return std::cerr << "pages_try: what is " << a << "?\n", 2;
     else s.out = a;
   }
-  if (s.out.empty()) return std::cerr << "usage: pages_try OUT [--title T] [--bucket B] [--waiting N] [--count N] [--batch N] < records\n", 2;
+  if (s.out.empty()) return std::cerr << "usage: pages_try OUT [--title T] [--bucket B] [--waiting N] [--count N] [--batch N] [--no-pages] < records\n", 2;
   if (auto r = run(s); !r) return std::cerr << "pages_try: " << r.error().to_string() << "\n", 1;
   return 0;
 }

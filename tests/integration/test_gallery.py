@@ -145,6 +145,48 @@ def test_one_home_killed_and_the_gallery_is_the_same_from_the_others(gallery, ph
     shown(gallery, len(photos))
 
 
+def test_lost_pictures_come_back_because_somebody_looks_and_damaged_originals_are_found_on_the_way(gallery, photos):
+    s3 = gallery.s3(0)
+    ids = {sha(body): key for key, body in photos.items()}
+    before = {o["Key"] for o in s3.list_objects_v2(Bucket="photos-gallery", Prefix="t/")["Contents"]}
+    assert {k.split("/")[1] for k in before} == set(ids)
+    for home in gallery.homes[:2]:  # the third one's are whole
+        for file in home.blocks():
+            content = bytearray(file.read_bytes())
+            content[len(content) // 2] ^= 1
+            file.write_bytes(content)
+    for key in before:
+        s3.delete_object(Bucket="photos-gallery", Key=key)
+    for key in sorted(before):
+        until(f"{key} is there again", lambda k=key: page(gallery, "/" + k, home=1).status_code == 200, 90, 0.5)
+    assert {o["Key"] for o in s3.list_objects_v2(Bucket="photos-gallery", Prefix="t/")["Contents"]} == before
+    for home in (0, 1):
+        for photo, key in ids.items():
+            assert sha(page(gallery, f"/o/{photo}/{urllib.parse.quote(key.rsplit('/', 1)[1])}", home=home).content) == photo
+    found = [h.status()["this_node"]["corrupt_found"] for h in gallery.homes]
+    assert found[0] and found[1] and not found[2], found
+    until("what was found damaged is whole again", lambda: all(n["repaired"] >= n["corrupt_found"] for n in (h.status()["this_node"] for h in gallery.homes)), 60, 0.5)
+    shown(gallery, len(photos))
+    assert sum(must(gallery, "status", "photos", home=h)["restored_here"] for h in range(3)) >= len(before)
+
+
+def test_roles_are_told_and_a_dark_home_is_none_to_choose(gallery):
+    def offers(home):
+        return json.loads(subprocess.run([STORAGECTL, "--data-dir", str(gallery.homes[home].dir), "--json", "roles"], capture_output=True, text=True, timeout=60, check=True).stdout)["roles"]
+
+    told = offers(1)
+    assert {(o["role"], o["zone"]) for o in told} == {(r, h.zone) for r in ("photohub", "thumbhub", "metahub", "webui") for h in gallery.homes}
+    assert all(o["up"] for o in told) and all(o["self"] == (o["zone"] == gallery.homes[1].zone) for o in told)
+    until("lines were measured", lambda: all(o.get("rtt_ms", 0) > 0 for o in offers(1) if not o["self"]), 60, 1)
+    gallery.homes[0].kill()
+    try:
+        dark = gallery.homes[0].zone
+        until("the dark home is last, and not up", lambda: all(o["up"] == (o["zone"] != dark) for o in offers(1)) and [o["zone"] for o in offers(1)][2::3] == [dark] * 4, 60, 1)
+    finally:
+        gallery.homes[0].start()
+    gallery.wait_whole()
+
+
 def test_a_private_gallery_opens_to_a_link_until_it_is_revoked(gallery):
     must(gallery, "set", "photos", "--private")
     assert page(gallery, "/", home=1).status_code == 403

@@ -10,8 +10,9 @@ import tarfile
 import time
 
 import pytest
+import requests
 
-from conftest import BIN, ROOT, TOOL_PATH
+from conftest import BIN, ROOT, TOOL_PATH, Cluster, sha, until
 
 PARTS = next((p for p in (BIN.resolve().parent / "server/picture", ROOT / "build/server/picture") if p.is_dir()), ROOT / "build/server/picture")
 TRY = str(PARTS / "picture_try")
@@ -86,6 +87,51 @@ def test_hostile_and_odd_files_cost_only_themselves(sources, tmp_path):
     assert summary["pictures"] > 200
     assert not [line for line in said if "may not do" in line.get("reason", "")], "a codec needs more than the sandbox allows"
     nothing_but_pixels(tmp_path)
+
+
+def test_hostile_files_in_a_bucket_with_a_gallery_leave_the_home_and_other_photos_alone(sources, tmp_path):
+    corpus = sorted(p for p in sources.rglob("*") if p.is_file() and any(part in str(p) for part in CORPUS))
+    files = [corpus[i * len(corpus) // 390] for i in range(390)]
+    good = pathlib.Path(find(sources, "2021-02-13-1929.heic")).read_bytes()
+    cluster = Cluster(tmp_path / "homes", ["home-lyon"])
+    (tmp_path / "homes").mkdir()
+    home = cluster.homes[0]
+    try:
+        cluster.start()
+        s3 = cluster.s3(0)
+        s3.create_bucket(Bucket="photos")
+        home.ctl("gallery", "create", "photos")
+        own = []
+        for i, file in enumerate(files):
+            s3.put_object(Bucket="photos", Key=f"{i:03}/{file.name}", Body=file.read_bytes())
+            if i % 40 == 39:
+                own.append(good + b"\0" * i)
+                s3.put_object(Bucket="photos", Key=f"mine/{i}.heic", Body=own[-1])
+
+        def all_seen():
+            s = home.ctl("gallery", "status", "photos")
+            assert not s["waiting"] and not s["completing"] and not s["looking"] and s["photos"] >= len(own), s
+            return s
+
+        status = until("every file was looked at", all_seen, 300, 1)
+        print({k: status.get(k) for k in ("photos", "failed", "rendered_here", "last_error")})
+        assert home.alive() and requests.get(f"http://{home.admin}/health", timeout=10).status_code == 200, "one process from the first file to the last"
+        site = {"Host": "photos-gallery.web.localhost"}
+        for body in own:
+            for what in (f"p/{sha(body)}/", f"t/{sha(body)}/320.webp", f"t/{sha(body)}/2048.jpg"):
+                assert requests.get(f"http://{home.web}/{what}", headers=site, timeout=30).status_code == 200, what
+        assert all(f["reason"] for f in home.ctl("gallery", "failures", "photos")["failures"])
+        pictures = tmp_path / "t"
+        pictures.mkdir()
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket="photos-gallery", Prefix="t/"):
+            for o in page.get("Contents", []):
+                (pictures / o["Key"].replace("/", "_")).write_bytes(s3.get_object(Bucket="photos-gallery", Key=o["Key"])["Body"].read())
+        print(len(list(pictures.iterdir())), "small pictures")
+        nothing_but_pixels(pictures)
+        for i, file in list(enumerate(files))[::13]:  # what was uploaded is as it was
+            assert s3.get_object(Bucket="photos", Key=f"{i:03}/{file.name}")["Body"].read() == file.read_bytes()
+    finally:
+        cluster.stop()
 
 
 def nothing_but_pixels(folder):
