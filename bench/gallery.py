@@ -131,11 +131,26 @@ def ingest(c, bucket, month, n, warm=False):
     return (cpu(c.homes) - before) / n, (time.monotonic() - start) / n
 
 
+def decoders(process):
+    return " ".join(p.read_text() for p in pathlib.Path(f"/proc/{process.pid}/task").glob("*/children")).split()
+
+
+def all_cpu(process):
+    """Of a home and of its decoders, those that have ended too."""
+    total = 0
+    for pid in [str(process.pid), *decoders(process)]:
+        try:
+            stat = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            total += sum(int(n) for n in stat[11:15])
+        except OSError:
+            pass
+    return total / TICKS
+
+
 def resident(process):
     """Bytes of a home and of its decoders: what each has for itself, and what they share once."""
-    children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     total = 0
-    for pid in [str(process.pid), *children]:
+    for pid in [str(process.pid), *decoders(process)]:
         try:
             for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
                 if line.startswith("Pss:"):
@@ -157,18 +172,19 @@ def rate(c):
     for name, (body, _) in large.items():
         s3.put_object(Bucket="photos", Key=f"{name[:8]}.jpg", Body=body)
     print(f"{len(large)} photos, {sum(len(b) for b, _ in large.values()) / 1e6:.0f} MB, {sum(p for _, p in large.values()) / 1e6 / len(large):.1f} MP each in the mean; before: {resident(home.process) / 2**20:.0f} MiB")
-    start, peak, first = time.monotonic(), 0, None
+    start, peak, first, before = time.monotonic(), 0, None, all_cpu(home.process)
     home.ctl("gallery", "create", "photos")
     while True:
         s = home.ctl("gallery", "status", "photos")
         peak = max(peak, resident(home.process))
         if s["photos"] == len(large) and not s["waiting"]:
-            first = first or time.monotonic() - start
+            if not first:
+                first, spent = time.monotonic() - start, all_cpu(home.process) - before
             if not s["completing"]:
                 break
         time.sleep(0.1)
     whole = time.monotonic() - start
-    print(f"first pictures of all shown after {first:.1f} s, {len(large) / first:.1f} a second; all pictures after {whole:.1f} s, {len(large) / whole:.1f} a second; at most {peak / 2**20:.0f} MiB; load {os.getloadavg()[0]:.1f}")
+    print(f"first pictures of all shown after {first:.1f} s, {len(large) / first:.1f} a second, {spent / len(large):.3f} s of processor time each; all pictures after {whole:.1f} s, {len(large) / whole:.1f} a second; at most {peak / 2**20:.0f} MiB; load {os.getloadavg()[0]:.1f}")
 
 
 def feed(c):

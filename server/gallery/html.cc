@@ -82,9 +82,10 @@ page begin(const catalogue& c, const page_assets& a, language l, std::string fol
   p.raw("<!doctype html>\n<html lang=\"").raw(code(l)).raw("\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
         "<meta name=\"color-scheme\" content=\"light dark\">\n<meta name=\"generator\" content=\"Grenier\">\n<title>");
   if (!title.empty()) p.text(title).raw(" · ");
-  p.text(name).raw("</title>\n");
+  p.text(name).raw("</title>\n<meta name=\"description\" content=\"");
+  if (!title.empty()) p.text(title).raw(" · ");
+  p.text(name).raw("\">\n");
   if (!a.icon.empty()) p.raw("<link rel=\"icon\" type=\"image/svg+xml\" href=\"").raw(p.to_file(a.icon)).raw("\">\n");
-  if (!from_root) p.raw("<link rel=\"alternate\" hreflang=\"").raw(code(other)).raw("\" href=\"").raw(other_file).raw("\">\n");
   p.raw("<link rel=\"stylesheet\" href=\"").raw(p.to_file(a.style)).raw("\">\n");
   if (!a.early_script.empty()) p.raw("<script src=\"").raw(p.to_file(a.early_script)).raw("\"></script>\n");
   if (!a.script.empty()) p.raw("<script src=\"").raw(p.to_file(a.script)).raw("\" defer></script>\n");

@@ -45,7 +45,9 @@ def main(cache, node):
                 "late": [{"file": str(p), "id": hashlib.sha256(p.read_bytes()).hexdigest(), "put": link("put_object", "photos", f"late/{p.name}")} for p in late],
             }
             lost = world["early"][3]
-            world["lost"] = {"id": lost, "remove": [link("delete_object", "photos-gallery", f"t/{lost}/{f}") for f in ("320.webp", "320.jpg", "640.webp")]}
+            world["lost"] = {"id": lost, "files": [
+                {"name": f, "remove": link("delete_object", "photos-gallery", f"t/{lost}/{f}"), "get": link("get_object", "photos-gallery", f"t/{lost}/{f}")}
+                for f in ("320.webp", "320.jpg", "640.webp")]}
             (pathlib.Path(folder) / "world.json").write_text(json.dumps(world))
             env = os.environ | {"GALLERY_CACHE": str(cache), "GALLERY_HOMES": f"{folder}/world.json"}
             return subprocess.run([node, "--test", "--test-reporter=spec", str(HERE / "homes.test.mjs")], env=env).returncode

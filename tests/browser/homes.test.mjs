@@ -96,9 +96,14 @@ test('photos that come while a home is dark are shown small first, and grow in t
 })
 
 test('small pictures that are lost come back because somebody looks', async () => {
-  for (const url of lost.remove) assert.equal((await fetch(url, { method: 'DELETE' })).status, 204)
-  for (const site of sites) await until('it is gone', async () => (await ask(site, `t/${lost.id}/640.webp`)).status === 404, 20)
+  for (const f of lost.files) {
+    assert.equal((await fetch(f.remove, { method: 'DELETE' })).status, 204)
+    assert.equal((await fetch(f.get)).status, 404)
+  }
+  const start = Date.now()
   await (await open(sites[0], `p/${lost.id}/`)).context().close()
-  for (const file of ['320.webp', '320.jpg', '640.webp'])
-    for (const site of sites) await until(`${file} is back`, async () => (await ask(site, `t/${lost.id}/${file}`)).status === 200)
+  // Whoever asks again makes the wish again.
+  for (const f of lost.files) await until(`${f.name} is back`, async () => (await ask(sites[0], `t/${lost.id}/${f.name}`)) && (await fetch(f.get)).status === 200)
+  console.log(`    after ${Date.now() - start} ms`)
+  for (const f of lost.files) for (const site of sites) await until('every home has it', async () => (await ask(site, `t/${lost.id}/${f.name}`)).status === 200)
 })
