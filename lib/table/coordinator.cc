@@ -333,7 +333,9 @@ void coordinator::send_read(run& r, const action& a) {
   r.queue.clear();
   std::vector<node_id> nodes;
   for (const auto& n : r.v->of(a.to)) nodes.push_back(n);
-  for (const auto& n : core_.peers.by_quality(std::move(nodes)))
+  nodes = core_.peers.by_quality(std::move(nodes));
+  if (auto at = std::find(nodes.begin(), nodes.end(), r.asked_last); at != nodes.end()) std::rotate(at, at + 1, nodes.end());
+  for (const auto& n : nodes)
     r.queue.push_back(static_cast<std::size_t>(std::find(r.v->replicas.begin(), r.v->replicas.end(), n) - r.v->replicas.begin()));
   // The nearest that make a quorum between them.
   replica_mask asked = 0;

@@ -32,9 +32,10 @@ class coordinator {
   // What a quorum holds of a row, as an accept to whoever missed it.
   struct settled_row {
     ballot written;
+    bool there = false;  // it took the row while this was found out; there is no accept then
     pb::accept_row accept;
   };
-  task<result<settled_row>> settle(row_key, mono_time deadline);
+  task<result<settled_row>> settle(row_key, node_id for_whom, mono_time deadline);
 
  private:
   // The replicas of one partition under one layout, as an operation numbers them.

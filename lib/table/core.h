@@ -42,6 +42,7 @@ struct core {
   std::map<table_id, definition> tables;
   task_group tasks;
   repair_status status;
+  std::set<node_id> hints_stuck;  // who did not take all that they were brought by name: only comparing helps them on
   bool ready = false;  // what is on disk of the layout is known: before that, nobody is answered
 
   bool merges(table_id t) const {

@@ -7,7 +7,7 @@
 namespace grenier::table {
 namespace {
 
-constexpr std::size_t hints_max = 100000, undelivered_max = 16, rows_a_message = 256, bytes_a_message = 1 << 20, leaves_a_question = 512, syncs_at_once = 8;
+constexpr std::size_t hints_max = 100000, undelivered_max = 16, hints_at_once = 16, rows_a_message = 256, bytes_a_message = 1 << 20, leaves_a_question = 512, syncs_at_once = 8;
 
 bool has(const layout::replica_set& s, const node_id& n) { return std::find(s.begin(), s.end(), n) != s.end(); }
 
@@ -73,62 +73,73 @@ task<void> repair::hint_loop() {
   }
 }
 
+// Several at once: each takes a round trip to those who decide and one to whom it is for.
 task<void> repair::deliver_to(node_id n) {
   bytes from = n.str();
   if (auto at = hints_from_.find(n); at != hints_from_.end()) from = hints_from_.extract(at).mapped();
-  for (std::size_t kept = 0;;) {
+  bool silent = false;
+  std::size_t kept = 0;
+  while (!silent && kept < undelivered_max) {
     auto page = co_await core_.store.scan(kv::family::hint, {.from = from, .until = after_prefix(n.str()), .entries_max = 64});
-    if (!page || page->empty()) co_return;
+    if (!page || page->empty()) {
+      if (kept == 0) core_.hints_stuck.erase(n);
+      co_return;
+    }
     kv::batch done;
     std::size_t delivered = 0;
-    bool silent = false;
-    for (auto& e : *page) {
-      from = e.key + '\0';
-      auto l = locate(bytes_view(e.key).substr(node_id::size_bytes));
-      if (l) {
-        auto r = co_await deliver(n, std::move(*l), &silent);
-        if (!r) {
-          core_.status.handoff.failed(core_.rt.now(), n, "bringing a row that it missed: " + r.error().to_string());
-          if (silent || ++kept == undelivered_max) break;
-          continue;
-        }
+    fan_out<delivery_outcome> out(core_.rt, core_.tasks);
+    for (std::size_t next = 0;;) {
+      for (; next < page->size() && !silent && kept < undelivered_max && out.outstanding() < hints_at_once; ++next) {
+        from = (*page)[next].key + '\0';
+        out.start(next, deliver(n, (*page)[next].key.substr(node_id::size_bytes)));
       }
-      done.remove(kv::family::hint, std::move(e.key));
-      ++delivered;
+      auto said = co_await out.next();
+      if (!said) break;
+      auto& [i, what] = *said;
+      if (what.done) {
+        done.remove(kv::family::hint, std::move((*page)[i].key));
+        ++delivered;
+        continue;
+      }
+      core_.status.handoff.failed(core_.rt.now(), n, "bringing a row that it missed: " + what.done.error().to_string());
+      silent = silent || what.silent;
+      ++kept;
+      if (!what.silent) core_.hints_stuck.insert(n);
     }
     if (delivered && co_await core_.store.commit(std::move(done))) {
       core_.status.hints -= std::min(core_.status.hints, delivered);
       core_.status.handoff.did(core_.rt.now(), n, delivered);
     }
-    if (silent || kept == undelivered_max) break;
   }
   // The next round goes on after those that could not be delivered in this one.
   hints_from_[n] = std::move(from);
 }
 
 // Names, not values: what is delivered is what a quorum holds now.
-task<result<void>> repair::deliver(node_id to, located l, bool* silent) {
-  const layout::partition p = partition_of(l.key, layout_.state().partition_count());
-  if (!has(layout_.state().all_replicas(p), to)) co_return result<void>();
-  if (core_.merges(l.key.table)) {
-    auto sent = co_await send(to, p, {place(p, l.key)});
-    *silent = !sent;
-    co_return sent;
+task<repair::delivery_outcome> repair::deliver(node_id to, bytes where) {
+  auto l = locate(where);
+  if (!l) co_return delivery_outcome{};
+  const layout::partition p = partition_of(l->key, layout_.state().partition_count());
+  if (!has(layout_.state().all_replicas(p), to)) co_return delivery_outcome{};
+  if (core_.merges(l->key.table)) {
+    auto sent = co_await send(to, p, {place(p, l->key)});
+    co_return delivery_outcome{!sent, sent};
   }
-  CO_TRY(auto row, co_await coordinator_.settle(l.key, core_.rt.now() + 20s));
-  if (!row.written) co_return result<void>();
+  auto row = co_await coordinator_.settle(l->key, to, core_.rt.now() + 20s);
+  if (!row) co_return delivery_outcome{false, fail(row.error())};
+  if (!row->written || row->there) co_return delivery_outcome{};
   pb::accept_request q;
   *q.mutable_judged() = layout_.context(p);
-  *q.add_rows() = std::move(row.accept);
+  *q.add_rows() = std::move(row->accept);
   bytes raw = q.SerializeAsString();
   core_.status.handoff.bytes += raw.size();
   auto a = co_await core::call<pb::register_answers>(core_, to, wire::method::table_accept, std::move(raw), background(core_, 20s));
-  *silent = !a || a->has_refused();
-  if (!a) co_return fail(a.error());
-  if (a->has_refused() || a->rows_size() != 1) co_return fail(errc::unavailable, "refused");
-  if (a->rows(0).error()) co_return fail(static_cast<errc>(a->rows(0).error()), a->rows(0).detail());
+  if (!a) co_return delivery_outcome{true, fail(a.error())};
+  if (a->has_refused()) co_return delivery_outcome{true, fail(errc::unavailable, "refused")};
+  if (a->rows_size() != 1) co_return delivery_outcome{false, fail(errc::protocol, "an answer of the wrong size")};
+  if (a->rows(0).error()) co_return delivery_outcome{false, fail(static_cast<errc>(a->rows(0).error()), a->rows(0).detail())};
   ++core_.status.rows_sent;
-  co_return result<void>();
+  co_return delivery_outcome{};
 }
 
 // ------------------------------------------------------------------------------------------------- anti-entropy
@@ -161,19 +172,32 @@ task<void> repair::merkle_loop() {
       const auto pause = core_.options.merkle_interval;
       co_await hurry_.wait(core_.rt.now() + pause + nanoseconds(static_cast<std::int64_t>(core_.rt.random().below(static_cast<std::uint64_t>(pause.count() / 8 + 1)))));
     }
-    asked_ = false;
+    const bool hurried = std::exchange(asked_, false);
     if (!layout_.known()) continue;
     for (const auto& n : core_.peers.up_members()) {
       if (n == core_.self) continue;
+      // Who came back is told by name first; the comparison follows then (below).
+      if (!hurried && returned_.contains(n)) continue;
       told(n, co_await exchange(n));
     }
     ++core_.status.merkle_rounds;
   }
 }
 
-task<bool> repair::has_hints_for(node_id n) {
-  auto one = co_await core_.store.scan(kv::family::hint, {.from = n.str(), .until = after_prefix(n.str()), .entries_max = 1});
-  co_return one && !one->empty();
+// Somebody still has names of rows that this node or that one missed: what they bring would cross the line twice.
+task<bool> repair::told_by_name(node_id n) {
+  if (co_await replica_.has_hints_for(n)) co_return true;
+  pb::merkle_request q;
+  *q.mutable_judged() = layout_.context(0);
+  q.set_level(pb::merkle_request::hints);
+  q.set_from(n.str() + core_.self.str());
+  const bytes raw = q.SerializeAsString();
+  fan_out<result<pb::merkle_answer>> out(core_.rt, core_.tasks);
+  for (const auto& other : core_.peers.up_members())
+    if (other != core_.self) out.start(0, core::call<pb::merkle_answer>(core_, other, wire::method::table_merkle, raw, background(core_, 2s)));
+  bool some = false;
+  while (auto said = co_await out.next()) some = some || (said->second && !said->second->has_refused() && !said->second->same());
+  co_return some;
 }
 
 // Whoever was away missed more than hints can name (the gateway that would have written one may hold no such row, or was killed): it is
@@ -208,7 +232,7 @@ task<void> repair::returned_loop() {
     if (due == node_id()) continue;
     // What it is told by name already is not offered a second time.
     auto at = returned_.find(due);
-    if (now < at->second.since + 10min && co_await has_hints_for(due)) {
+    if (now < at->second.since + 10min && co_await told_by_name(due)) {
       if (at = returned_.find(due); at != returned_.end()) at->second.due = core_.rt.now() + 1s;
       continue;
     }

@@ -25,12 +25,15 @@ class repair {
   task<void> record(bytes key);
   task<void> hint_loop();
   task<void> deliver_to(node_id);
-  // `silent`: nothing can be delivered to that node now.
-  task<result<void>> deliver(node_id, located, bool* silent);
+  struct delivery_outcome {
+    bool silent = false;  // nothing can be delivered to that node now
+    result<void> done;
+  };
+  task<delivery_outcome> deliver(node_id, bytes place);
 
   task<void> merkle_loop();
   task<void> returned_loop();
-  task<bool> has_hints_for(node_id);
+  task<bool> told_by_name(node_id);
   task<result<void>> exchange(node_id peer);
   void told(node_id peer, const result<void>&);
   // The partitions of these on which the peer and this node differ; those that it has not merged itself are in `unsynced`.

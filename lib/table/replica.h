@@ -27,6 +27,8 @@ class replica {
   task<result<pb::register_answers>> read(wire::caller, pb::read_request);
   task<result<pb::list_answer>> list(wire::caller, pb::list_request);
   task<result<pb::counters_answer>> count(wire::caller, pb::counters_request);
+  // Rows that it missed are written down here by name, and it takes what it is brought.
+  task<bool> has_hints_for(node_id);
   task<result<pb::merkle_answer>> compare(wire::caller, pb::merkle_request);
   task<result<pb::pull_answer>> pull(wire::caller, pb::pull_request);
   // This node as the caller of its own replica.

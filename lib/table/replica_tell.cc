@@ -133,11 +133,25 @@ task<result<void>> replica::count_anew(layout::partition p) {
   co_return co_await core_.store.commit(std::move(b));
 }
 
+task<bool> replica::has_hints_for(node_id n) {
+  if (core_.hints_stuck.contains(n)) co_return false;
+  auto one = co_await core_.store.scan(kv::family::hint, {.from = n.str(), .until = after_prefix(n.str()), .entries_max = 1});
+  co_return one && !one->empty();
+}
+
 task<result<pb::merkle_answer>> replica::compare(wire::caller from, pb::merkle_request q) {
   CO_TRY(auto refused, co_await layout_.admit(from, q.judged()));
   pb::merkle_answer a;
   if (refused) {
     *a.mutable_refused() = std::move(*refused);
+    co_return a;
+  }
+  if (q.level() == pb::merkle_request::hints) {
+    constexpr std::size_t nodes_max = 8;
+    if (q.from().size() % node_id::size_bytes || q.from().size() > nodes_max * node_id::size_bytes) co_return fail(errc::protocol, "no list of nodes");
+    a.set_same(true);
+    for (std::size_t i = 0; i < q.from().size() && a.same(); i += node_id::size_bytes)
+      a.set_same(!co_await has_hints_for(*node_id::from_bytes(bytes_view(q.from()).substr(i, node_id::size_bytes))));
     co_return a;
   }
   if (layout_.state().find(from.node)) compared_by_[from.node] = core_.rt.now();

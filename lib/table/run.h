@@ -23,6 +23,7 @@ struct coordinator::run {
   replica_mask unheard = 0;  // asked, and not answered yet
   std::deque<std::size_t> queue;
   mono_time hedge_at = never;
+  node_id asked_last;        // who is known to hold something older: not asked while others decide
   // the latest accept
   std::uint32_t accepting = 0;
   replica_mask sent = 0, yes = 0, waiting_for = 0, failed_mask = 0;

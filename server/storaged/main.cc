@@ -247,7 +247,11 @@ class daemon {
     o.zone = config_.zone;
     o.data_dir = config_.data_dir;
     o.rpc_listen = config_.rpc_listen;
-    o.rpc_public = config_.rpc_public.empty() ? reachable_addresses(config_.rpc_listen) : config_.rpc_public;
+    o.rpc_public = config_.rpc_public;
+    if (o.rpc_public.empty()) {
+      o.find_rpc_public = [listen = config_.rpc_listen] { return reachable_addresses(listen); };
+      o.rpc_public = o.find_rpc_public();
+    }
     for (const auto& d : drives) o.capacity_bytes += d.capacity_bytes;
     if (!config_.join.empty()) o.join = config_.join;
     o.upload_limit = config_.upload_limit;

@@ -239,7 +239,7 @@ struct node::impl {
     directory->add_peer(from.node, texts(j, "addresses"));
     CO_TRY_VOID(co_await set_member(wanted, from.deadline));
     json answer = {{"cluster", cluster.hex()}, {"key", to_hex(cluster_key)}, {"layout", to_hex(layout::encode(tables->layout()))}};
-    answer["addresses"] = options.rpc_public;
+    answer["addresses"] = addresses_for_strangers();
     co_return wire::message{answer.dump(), nullptr};
   }
 
@@ -386,11 +386,34 @@ struct node::impl {
             {"stored", s.stored_bytes}, {"rows_passed_over", t.rows_passed_over}, {"damaged", kv.stats().damage.empty() ? 0 : 1}};
   }
 
+  // Those of this machine's interfaces may change while it runs.
+  void look_for_addresses() {
+    if (!options.find_rpc_public) return;
+    auto found = options.find_rpc_public();
+    if (found == options.rpc_public) return;
+    std::string all;
+    for (const auto& a : found) all += (all.empty() ? "" : ", ") + a;
+    rt.log(log_level::info, "this home's addresses are now: " + all);
+    options.rpc_public = std::move(found);
+  }
+
+  // What somebody who joins is to dial: where the others see this home comes first, as a router may stand in front of it.
+  std::vector<std::string> addresses_for_strangers() {
+    look_for_addresses();
+    auto card = directory->self_information();
+    card.addresses = options.rpc_public;
+    directory->set_self(std::move(card));
+    const auto own = directory->find(key->id());
+    return own && !own->info.addresses.empty() ? own->info.addresses : options.rpc_public;
+  }
+
   // Space, load and queues for the others to see; peers' addresses for the next start.
   task<void> keep_card() {
     for (bytes written;;) {
       auto s = blocks->stats();
+      look_for_addresses();
       auto card = directory->self_information();
+      card.addresses = options.rpc_public;
       card.space_total_bytes = s.capacity_bytes;
       card.space_free_bytes = s.free_bytes;
       directory->set_self(card);
@@ -506,7 +529,7 @@ struct node::impl {
     if (options.rpc_public.empty())
       co_return fail(errc::invalid_argument, "nobody could dial this home: give it an address that others reach (--rpc-public HOST:PORT), or make the invite at another home");
     invite v;
-    v.addresses = options.rpc_public;
+    v.addresses = addresses_for_strangers();
     v.cluster = cluster;
     v.id = wire::make_invite_id(cluster_key, rt.random());
     v.secret.assign(32, '\0');

@@ -7,6 +7,8 @@
 //   Not here  sockets of S3, web and admin (daemon.h), configuration (config.h).
 #pragma once
 
+#include <functional>
+
 #include "block/block.h"
 #include "cluster/cluster.h"
 #include "kv/kv.h"
@@ -29,6 +31,7 @@ struct node_options {
   std::string zone;
   std::string rpc_listen;
   std::vector<std::string> rpc_public;  // what others are told to dial; empty: only dials out
+  std::function<std::vector<std::string>()> find_rpc_public;  // looked up anew now and then: a home's addresses change. Empty: they stay
   std::uint64_t capacity_bytes = 0;     // 0: a gateway
   bool capacity_is_set = true;          // false: capacity_bytes is only the wish of a new node
   std::map<std::string, std::uint16_t> services;

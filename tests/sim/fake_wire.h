@@ -21,6 +21,7 @@ struct fake_hub {
   double lose = 0;                       // of messages, each way
   std::uint64_t messages = 0, serials = 0;
   std::map<wire::method, std::uint64_t> of_method;
+  std::map<std::pair<node_id, wire::method>, std::uint64_t> bytes_to;  // heads of requests and answers
   // Requests that do not arrive, besides those that are lost.
   std::function<bool(node_id from, node_id to, wire::method)> drop;
 };
@@ -110,6 +111,7 @@ class fake_endpoint final : public wire::endpoint {
       co_return fail(errc::unavailable, "no connection");
     ++e->hub_.messages;
     ++e->hub_.of_method[me];
+    e->hub_.bytes_to[{to, me}] += q.head.size();
     w.note("call " + std::to_string(static_cast<int>(me)) + " " + to.short_hex());
     const std::size_t a = e->m_.index(), b = where->second;
     // Answers find their call by its number: nothing of this program is held by the world or by the other one.
@@ -155,6 +157,7 @@ class fake_endpoint final : public wire::endpoint {
     world& w = here->hub_.w;
     fake_hub* hub = &here->hub_;
     const std::size_t a = hub->machines[from], b = here->m_.index();
+    if (r) hub->bytes_to[{from, me}] += r->head.size();
     auto& l = w.line(b, a);
     auto d = l.delay + (l.jitter > 0ns ? nanoseconds(static_cast<std::int64_t>(w.below(static_cast<std::uint64_t>(l.jitter.count())))) : 0ns);
     auto shared = std::make_shared<result<wire::message>>(std::move(r));

@@ -120,6 +120,29 @@ TEST_CASE("one home of three dead: everything works; it wakes up and is told wha
   CHECK(h.read(2, "before")->value.row == "3");
 }
 
+TEST_CASE("who was away is sent each row that it missed once") {
+  homes h(31);
+  h.grow(3);
+  h.crash(2);
+  h.w.run_for(5s);
+  constexpr std::size_t rows = 300, size = 2000;
+  for (std::size_t i = 0; i < rows; ++i) REQUIRE(h.write(i % 2, "row-" + std::to_string(i), "v", share(bytes(size, static_cast<char>(i)))));
+  h.w.run_for(2s);
+  const std::size_t named = h[0].tables.status().hints + h[1].tables.status().hints;
+  h.hub.bytes_to.clear();
+  h.again(2);
+  REQUIRE(h.w.run_until([&] { return h[0].tables.status().hints + h[1].tables.status().hints == 0; }, 120s));
+  for (std::size_t i = 0; i < rows; ++i) CHECK(h.holds(2, "row-" + std::to_string(i)));
+  h.w.run_for(20s);
+  std::uint64_t sent = 0;
+  for (const auto& [what, n] : h.hub.bytes_to)
+    if (what.first == home_id(2)) sent += n;
+  const double ratio = static_cast<double>(sent) / (rows * size);
+  MESSAGE("bytes sent to it, of the bodies that it missed: ", ratio);
+  CHECK(named == rows);
+  CHECK(ratio < 1.3);
+}
+
 TEST_CASE("two of three dark: refused within two seconds, and nothing is lost") {
   homes h(5);
   h.grow(3);
