@@ -62,6 +62,7 @@ struct relay::channel {
   std::deque<shared_bytes> arrived;    // in order; null: the end
   std::size_t arrived_bytes = 0, taken_of_first = 0;
   std::map<std::uint64_t, shared_bytes> early;
+  std::size_t early_bytes = 0;
   std::uint64_t next_in = 0;
   // going out
   std::uint64_t next_out = 0;
@@ -209,9 +210,16 @@ task<result<message>> relay::state::deliver(node_id by, piece p, shared_bytes bo
   auto keep = shared_from_this();
   if (p.kind == piece_kind::data && (!body || body->empty() || body->size() > piece_bytes)) co_return fail(errc::protocol, "a relayed piece of a wrong size");
   if (p.sequence < c->next_in || p.sequence - c->next_in >= 2 * pieces_max) co_return fail(errc::protocol, "a relayed piece out of order");
-  c->early.emplace(p.sequence, p.kind == piece_kind::end ? nullptr : std::move(body));
+  // Nobody has more than a window under way: what comes beyond one before the first gap is closed is no stream of ours.
+  const std::size_t size = p.kind == piece_kind::data ? body->size() : 0;
+  if (c->early_bytes + size > window_bytes + piece_bytes) co_return fail(errc::protocol, "more of a relayed stream than its window");
+  if (!c->early.emplace(p.sequence, p.kind == piece_kind::end ? nullptr : std::move(body)).second) co_return fail(errc::protocol, "a relayed piece twice");
+  c->early_bytes += size;
   for (auto first = c->early.begin(); first != c->early.end() && first->first == c->next_in; first = c->early.erase(first), ++c->next_in) {
-    if (first->second) c->arrived_bytes += first->second->size();
+    if (first->second) {
+      c->early_bytes -= first->second->size();
+      c->arrived_bytes += first->second->size();
+    }
     c->arrived.push_back(std::move(first->second));
   }
   c->changed.wake_all();
