@@ -113,14 +113,21 @@ void directory::impl::find_carriers() {
   };
   for (auto& [n, p] : peers) {
     if (!p.dial || p.connected || rt.now() - p.since < carried_after) continue;
-    if (!p.carriers.empty() && std::all_of(p.carriers.begin(), p.carriers.end(), usable)) continue;
-    std::vector<std::pair<nanoseconds, node_id>> nearest;
+    // Those that say that they have a line to it come first: several neighbours behind one router may all be unable.
+    auto reaches = [&, to = n](node_id by) {
+      auto held = cards.find(by);
+      return held != cards.end() && held->second.card.links.contains(to);
+    };
+    auto could = [&, to = n](const auto& q) { return q.first != to && usable(q.first) && reaches(q.first); };
+    const bool better = std::none_of(p.carriers.begin(), p.carriers.end(), reaches) && std::any_of(peers.begin(), peers.end(), could);
+    if (!better && !p.carriers.empty() && std::all_of(p.carriers.begin(), p.carriers.end(), usable)) continue;
+    std::vector<std::tuple<bool, nanoseconds, node_id>> nearest;
     for (const auto& [by, q] : peers)
-      if (by != n && usable(by)) nearest.emplace_back(q.rank, by);
+      if (by != n && usable(by)) nearest.emplace_back(!reaches(by), q.rank, by);
     std::sort(nearest.begin(), nearest.end());
     if (nearest.size() > carriers_max) nearest.resize(carriers_max);
     p.carriers.clear();
-    for (const auto& [distance, by] : nearest) p.carriers.push_back(by);
+    for (const auto& [unable, distance, by] : nearest) p.carriers.push_back(by);
     keep(n);
   }
 }

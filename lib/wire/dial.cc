@@ -31,6 +31,10 @@ task<result<std::shared_ptr<connection>>> endpoint_impl::dial(std::string addres
   mono_time asked = rt_.now();
   if (auto ok = co_await write_all(stream, i.first()); !ok) co_return fail(explain(ok.error(), ""));
   auto reply = co_await read_exactly(stream, reply_bytes);
+  if (!reply && relay::is_address(address)) {
+    // The carrier's line may be what broke.
+    co_return fail(explain({errc::unavailable, reply.error().detail}, ""));
+  }
   if (!reply) {
     // A reset while the refusal travels says the same as an end of the stream.
     error e = reply.error() == errc::unavailable ? error(errc::access_denied, "the other side closed the connection") : reply.error();

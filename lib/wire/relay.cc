@@ -39,9 +39,10 @@ result<piece> decode(bytes_view b) {
   return p;
 }
 
-constexpr std::size_t window_bytes = 256 << 10, piece_bytes = 32 << 10;
-constexpr std::size_t pieces_max = 64;  // under way of one stream
-constexpr std::size_t channels_max = 64, channels_of_one_max = 4;
+// Small enough that a piece never waits for the large messages of the line that carries it: heartbeats are among them.
+constexpr std::size_t window_bytes = 256 << 10, piece_bytes = 3 << 10;
+constexpr std::size_t pieces_max = 80;  // under way of one stream
+constexpr std::size_t channels_max = 64, channels_of_one_max = 4, channels_through_one_max = 24;
 constexpr nanoseconds piece_time = 20s;
 constexpr std::string_view prefix = "via:";
 
@@ -132,7 +133,9 @@ struct relay::state : std::enable_shared_from_this<relay::state> {
       if (k.other == other && k.by == by) same.push_back(c);
     if (same.size() >= channels_of_one_max)
       close(*std::min_element(same.begin(), same.end(), [](const auto& a, const auto& b) { return a->age < b->age; }));
-    return channels.size() < channels_max;
+    // Who opens it is only the carrier's word: one that invents peers takes no other one's room.
+    const auto through = std::count_if(channels.begin(), channels.end(), [&](const auto& c) { return c.first.by == by; });
+    return channels.size() < channels_max && static_cast<std::size_t>(through) < channels_through_one_max;
   }
   task<result<message>> deliver(node_id by, piece p, shared_bytes body, mono_time deadline);
   std::unique_ptr<byte_stream> face(std::shared_ptr<channel>);
@@ -210,9 +213,9 @@ task<result<message>> relay::state::deliver(node_id by, piece p, shared_bytes bo
   auto keep = shared_from_this();
   if (p.kind == piece_kind::data && (!body || body->empty() || body->size() > piece_bytes)) co_return fail(errc::protocol, "a relayed piece of a wrong size");
   if (p.sequence < c->next_in || p.sequence - c->next_in >= 2 * pieces_max) co_return fail(errc::protocol, "a relayed piece out of order");
-  // Nobody has more than a window under way: what comes beyond one before the first gap is closed is no stream of ours.
+  // A piece is answered when all before it are here, so nobody has more than a window under way: what comes beyond is no stream of ours.
   const std::size_t size = p.kind == piece_kind::data ? body->size() : 0;
-  if (c->early_bytes + size > window_bytes + piece_bytes) co_return fail(errc::protocol, "more of a relayed stream than its window");
+  if (c->arrived_bytes > 2 * window_bytes || c->early_bytes + size > window_bytes + piece_bytes) co_return fail(errc::protocol, "more of a relayed stream than its window");
   if (!c->early.emplace(p.sequence, p.kind == piece_kind::end ? nullptr : std::move(body)).second) co_return fail(errc::protocol, "a relayed piece twice");
   c->early_bytes += size;
   for (auto first = c->early.begin(); first != c->early.end() && first->first == c->next_in; first = c->early.erase(first), ++c->next_in) {
@@ -223,8 +226,8 @@ task<result<message>> relay::state::deliver(node_id by, piece p, shared_bytes bo
     c->arrived.push_back(std::move(first->second));
   }
   c->changed.wake_all();
-  // "It has it" is said once there is room for more, so that the window bounds what waits here.
-  while (c->arrived_bytes > window_bytes && !c->closed && !c->broken)
+  // "It has it" is said once there is room for more and nothing before it is missing, so that the window bounds what waits here.
+  while ((c->arrived_bytes > window_bytes || c->next_in <= p.sequence) && !c->closed && !c->broken)
     if (!co_await c->changed.wait(deadline)) co_return fail(errc::timed_out);
   co_return message{};
 }
@@ -267,6 +270,9 @@ task<result<message>> relay::serve(caller who, message m) {
     co_return co_await s->deliver(who.node, std::move(p), std::move(m.body), who.deadline);
   }
   if (who.node != p.from) co_return fail(errc::access_denied, "a relayed piece of somebody else");
+  // What nobody would take is not passed on.
+  const std::size_t size = m.body ? m.body->size() : 0;
+  if (p.kind == piece_kind::data ? size == 0 || size > piece_bytes : size > 0) co_return fail(errc::protocol, "a relayed piece of a wrong size");
   // What came through a carrier, or would go through another one, is not carried: no circles, no chains.
   if (!s->ways.straight(p.from) || !s->ways.straight(p.to)) co_return fail(errc::unavailable, "no straight line to " + p.to.short_hex());
   node_id to = p.to;

@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <ctime>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "admin/control.h"
 #include "admin/galleries.h"
@@ -213,6 +214,22 @@ class daemon {
     co_return co_await rows_->commit(std::move(b));
   }
 
+  // One directory under two names, or of two homes, would have each block of it looked for at two places, and the one of them freed as a
+  // second copy: a lock on the directory itself knows it under every name. Where the file system has no locks, its number does.
+  result<void> take_drive(const std::string& path, const struct stat& there) {
+    struct stat own {};
+    const bool is_own = ::stat((config_.data_dir + "/blocks").c_str(), &own) == 0 && own.st_dev == there.st_dev && own.st_ino == there.st_ino;
+    if (is_own) return fail(errc::invalid_argument, "the drive " + path + " is where this home keeps its blocks anyway: leave it out, or set --capacity");
+    if (!drives_taken_.insert({there.st_dev, there.st_ino}).second) return fail(errc::invalid_argument, "the drive " + path + " is named twice, under two names: leave one out");
+    const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return fail(errc::io_failed, "the drive " + path + ": " + std::strerror(errno));
+    if (::flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+      ::close(fd);
+      return fail(errc::already_exists, "the drive " + path + " is in use by another storaged: give each home a directory of its own");
+    }
+    return {};  // held until the process ends
+  }
+
   // A drive keeps the capacity that it was first given: what is free later is not what it may hold. One that was in use and is
   // empty now is not mounted, and what lies beneath its directory is another disk.
   task<result<block::drive>> open_drive(drive_setting d) {
@@ -224,6 +241,7 @@ class daemon {
       co_return fail(errc::io_failed, "the drive " + d.path + " is no directory: " + (errno == ENOENT ? "mount it, or make it, and start again" : std::strerror(errno)));
     if (::access(d.path.c_str(), R_OK | W_OK | X_OK) != 0) co_return fail(errc::io_failed, "the drive " + d.path + " is not writable: " + std::strerror(errno) + " (it has to belong to the user that runs storaged)");
     CO_TRY(auto disk, posix_disk::open(rt_, d.path));
+    CO_TRY_VOID(take_drive(d.path, there));
     auto mark = co_await disk->size(marker);
     if (kept && mark.failed_with(errc::not_found))
       co_return fail(errc::io_failed, "the drive " + d.path + " held blocks of this home, and is empty now: mount it and start again; or take it out of the "
@@ -391,6 +409,7 @@ class daemon {
   bool renders_ = false;
   std::vector<std::unique_ptr<http::server>> servers_;
   std::uint64_t own_capacity_ = 0;
+  std::set<std::pair<dev_t, ino_t>> drives_taken_;
   bool stopping_ = false;
   int exit_code_ = 0;
 };

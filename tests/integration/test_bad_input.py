@@ -69,6 +69,26 @@ def test_wrong_settings_in_the_file(tmp_path):
     refused(storaged("--zone", "home-lyon", "--data-dir", tmp_path / "d", env={"STORAGED_CAPACITY": "heaps"}), 2, "STORAGED_CAPACITY", "heaps")
 
 
+def test_a_drive_under_two_names(home, tmp_path):
+    drive = tmp_path / "drive"
+    drive.mkdir()
+    (tmp_path / "link").symlink_to(drive)
+    start = ("--zone", "home-lyon", "--data-dir", home.dir, *ports(home))
+    for other in (f"{drive}/", tmp_path / "." / "link", f"{tmp_path}/x/../drive"):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        refused(storaged(*start, "--drive", f"{drive}:1G", "--drive", f"{other}:1G"), 2, "two names")
+    refused(storaged(*start, "--drive", f"{home.dir}/blocks:1G"), 2, "keeps its blocks anyway")
+    # Of another home: whoever holds the directory's lock has it.
+    import fcntl
+    import os
+    held = os.open(drive, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    try:
+        refused(storaged(*start, "--drive", f"{drive}:1G"), 1, "in use by another storaged")
+    finally:
+        os.close(held)
+
+
 def test_no_zone(home):
     refused(storaged("--data-dir", home.dir, *ports(home)), 2, "--zone home-lyon")
 
