@@ -498,7 +498,8 @@ TEST_CASE("a step left out is found") {
     CAPTURE(left_out);
     bool found = false;
     std::uint64_t trace = 0;
-    for (std::uint64_t seed = 1; seed < 60 && !found; ++seed) found = !play(seed, {left_out}, &trace, nullptr).empty();
+    // Some are rare: rows that come by comparison are few, as names of what was missed bring most.
+    for (std::uint64_t seed = 1; seed < 300 && !found; ++seed) found = !play(seed, {left_out}, &trace, nullptr).empty();
     CHECK(found);
   }
 }
