@@ -12,6 +12,58 @@ namespace grenier::picture {
 namespace {
 
 constexpr int scans_max = 100;
+constexpr unsigned smallest = 8;  // the largest reduction that the transform itself can do
+
+unsigned at(bytes_view b, std::size_t i) { return static_cast<unsigned char>(b[i]); }
+
+// The end of the coded data that begins there: the next marker that is none of those within it.
+std::size_t end_of_scan(bytes_view file, std::size_t from) {
+  for (std::size_t i = file.find('\xff', from); i != bytes_view::npos && i + 1 < file.size(); i = file.find('\xff', i + 1)) {
+    const unsigned m = at(file, i + 1);
+    if (m != 0 && m != 0xff && (m < 0xd0 || m > 0xd7)) return i;
+  }
+  return file.size();
+}
+
+// An eighth of a picture is the mean of each block alone (of colours that are stored at half the resolution a sixteenth, which is what
+// renditions keep of them). A progressive file has the means in scans of their own, first of all and a
+// thirtieth of its bytes: only these are left here, so that nobody reads through the others. Nothing: it is not such a file, or in disorder.
+std::optional<bytes> scans_of_means(bytes_view file) {
+  bytes kept;
+  bool progressive = false, ended = false;
+  int scans = 0;
+  std::size_t i = 2;
+  kept.assign(file.substr(0, std::min<std::size_t>(i, file.size())));
+  while (i + 4 <= file.size()) {
+    if (at(file, i) != 0xff) return std::nullopt;
+    const unsigned m = at(file, i + 1);
+    if (m == 0xff) {  // a byte to fill
+      ++i;
+      continue;
+    }
+    if (m == 0xd9) {
+      ended = true;
+      break;
+    }
+    if (m < 0xc0 || (m >= 0xd0 && m <= 0xd8)) return std::nullopt;
+    const std::size_t length = at(file, i + 2) << 8 | at(file, i + 3);
+    if (length < 2 || i + 2 + length > file.size()) return std::nullopt;
+    std::size_t end = i + 2 + length;
+    bool wanted = true;
+    if (m == 0xc2) {
+      progressive = true;
+    } else if (m == 0xda) {
+      if (!progressive || length < 6 || ++scans > scans_max) return std::nullopt;
+      wanted = at(file, end - 3) == 0;
+      end = end_of_scan(file, end);
+    }
+    if (wanted) kept.append(file.substr(i, end - i));
+    i = end;
+  }
+  if (!progressive || scans == 0 || kept.size() > file.size() / 2) return std::nullopt;
+  if (ended) kept.append("\xff\xd9", 2);
+  return kept;
+}
 
 // libjpeg leaves by longjmp: what has a destructor stays out of the functions that it jumps from.
 class jpeg_reader {
@@ -37,6 +89,7 @@ class jpeg_reader {
     if (setjmp(jump_)) return false;
     c_.scale_num = 1;
     c_.scale_denom = denominator;
+    if (denominator == smallest) c_.do_block_smoothing = FALSE;  // it would guess at what was left out on purpose
     c_.out_color_space = inks() ? JCS_CMYK : JCS_EXT_RGBA;
     jpeg_start_decompress(&c_);
     return true;
@@ -113,16 +166,21 @@ result<plan> plan_jpeg(bytes_view file, std::uint64_t pixels_max) {
 }
 
 result<decoded> decode_jpeg(bytes_view file, std::uint32_t long_edge) {
-  jpeg_reader r(file);
-  if (!r.opened()) return undecodable(r.why());
   decoded d;
-  d.full = {r.head().image_width, r.head().image_height};
   d.told.format = file_format::jpeg;
+  unsigned denominator = smallest;
+  {
+    jpeg_reader head(file);
+    if (!head.opened()) return undecodable(head.why());
+    d.full = {head.head().image_width, head.head().image_height};
+    while (denominator > 1 && std::max(d.full.width, d.full.height) / denominator < long_edge) denominator /= 2;
+  }
+  std::optional<bytes> means;
+  if (denominator == smallest) means = scans_of_means(file);
+  jpeg_reader r(means ? bytes_view(*means) : file);
+  if (!r.opened()) return undecodable(r.why());
   read_exif(r.exif(), d);
-  // The largest reduction that the transform itself can do: it then reads a sixty-fourth of the work for a thumbnail.
-  unsigned denominator = 8;
   const std::uint32_t longer = std::max(d.full.width, d.full.height);
-  while (denominator > 1 && longer / denominator < long_edge) denominator /= 2;
   if (!r.start(denominator)) return undecodable(r.why());
   d.icc = r.icc();
   const extent from{r.head().output_width, r.head().output_height};

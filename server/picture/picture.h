@@ -50,6 +50,7 @@ struct pool_options {
   std::string program;        // grenier-picture; default_program() finds it
   std::size_t children = 1;   // default_children()
   std::uint64_t memory_bytes = 192 * 1024 * 1024;  // of pixels and compressed bytes in all children together; a larger picture goes alone
+  std::uint64_t picture_memory_bytes = 560 * 1024 * 1024;  // of one picture; what says that it needs more is refused
   seconds cpu_max = 10s;
   nanoseconds wall_max = 30s;  // from the last byte given to the answer
   std::uint32_t pictures_max = 200;

@@ -4,10 +4,12 @@
 
 #include <boost/asio/executor_work_guard.hpp>
 #include <fcntl.h>
+#include <jpeglib.h>
 #include <png.h>
 #include <unistd.h>
 
 #include <cmath>
+#include <cstdlib>
 
 #include "picture/decode.h"
 #include "picture/frames.h"
@@ -70,6 +72,35 @@ const rendition& of(const rendered& r, std::uint16_t size, image_type t) {
     if (n.size == size && n.type == t) return n;
   FAIL("a rendition is missing");
   return r.renditions.front();
+}
+
+// Coefficients are the same either way, only their order in the file is not.
+bytes jpeg_of(const image& i, bool progressive, bool coarse_colours = false) {
+  jpeg_compress_struct c;
+  jpeg_error_mgr errors;
+  c.err = jpeg_std_error(&errors);
+  jpeg_create_compress(&c);
+  unsigned char* data = nullptr;
+  unsigned long size = 0;
+  jpeg_mem_dest(&c, &data, &size);
+  c.image_width = i.width;
+  c.image_height = i.height;
+  c.input_components = 4;
+  c.in_color_space = JCS_EXT_RGBX;
+  jpeg_set_defaults(&c);
+  jpeg_set_quality(&c, 95, TRUE);
+  if (!coarse_colours) c.comp_info[0].h_samp_factor = c.comp_info[0].v_samp_factor = 1;
+  if (progressive) jpeg_simple_progression(&c);
+  jpeg_start_compress(&c, TRUE);
+  while (c.next_scanline < c.image_height) {
+    JSAMPROW rows[] = {const_cast<unsigned char*>(i.row(c.next_scanline))};
+    jpeg_write_scanlines(&c, rows, 1);
+  }
+  jpeg_finish_compress(&c);
+  bytes out(reinterpret_cast<char*>(data), size);
+  jpeg_destroy_compress(&c);
+  std::free(data);
+  return out;
 }
 
 bytes png(const image& i, bool alpha) {
@@ -485,4 +516,34 @@ TEST_CASE("a decoder that is not there, or is none, is said to be missing") {
   o.program = "/bin/true";
   world v(o);
   v.run(is_not_there(v));
+}
+
+TEST_CASE("of a progressive file an eighth is made from the scans that it needs, and is the same") {
+  image i = fixture::scene(2600, 1700);
+  unsigned noise = 1;
+  for (auto& v : i.pixels) noise = noise * 1664525 + 1013904223, v = static_cast<std::uint8_t>((v * 3 + (noise >> 24)) / 4);
+  const bytes plain = jpeg_of(i, false), progressive = jpeg_of(i, true);
+  auto small = [](bytes_view file) {
+    auto d = decode(file, 320);
+    REQUIRE(d);
+    CHECK(d->full.width == 2600);
+    return std::move(d->pixels);
+  };
+  const image truth = small(plain);
+  CHECK(truth.width == 320);
+  CHECK(small(progressive).pixels == truth.pixels);
+  CHECK(decoded_pixels(progressive).pixels == decoded_pixels(plain).pixels);
+  // Colours of half the resolution have it then, as they have in the renditions.
+  CHECK(difference(small(jpeg_of(i, true, true)), small(jpeg_of(i, false, true))) < 2);
+  // What is behind the first scan (the means but for their last bit) does not matter any more, but that the last of the means is there.
+  bytes damaged = progressive;
+  const std::size_t middle = progressive.size() / 2;
+  for (std::size_t at = middle; at < middle + 1000; ++at)
+    if (const auto b = static_cast<unsigned char>(damaged[at]); b && b != 0xff && static_cast<unsigned char>(damaged[at - 1]) != 0xff) damaged[at] = 0x11;
+  REQUIRE(damaged != progressive);
+  CHECK(small(damaged).pixels == truth.pixels);
+  CHECK(difference(small(bytes_view(progressive).substr(0, middle)), truth) < 2);
+  // Cut off in the first scan it is shown as far as it goes; before it there is nothing to show.
+  CHECK(small(bytes_view(progressive).substr(0, 10'000)).width == 320);
+  CHECK_FALSE(decode(bytes_view(progressive).substr(0, 300), 320));
 }

@@ -238,6 +238,8 @@ task<result<rendered>> pool::impl::show(turn& t, source& s, const options& wants
     if (auto r = co_await hear(w, [](const reply_reader& p) { return p.finished() || p.plan(); }); !r) co_return co_await post_mortem(t, r.error());
   }
   if (w.replies.finished()) co_return w.replies.take();
+  if (const auto needed = w.replies.plan()->memory_bytes + s.size(); needed > o.picture_memory_bytes)
+    co_return refusal("decoding it takes " + format_size(needed) + " of memory, more than the " + format_size(o.picture_memory_bytes) + " that one picture is given here");
   auto room = co_await pixel_memory.acquire(w.replies.plan()->memory_bytes);
   alarm a(rt, w, o.wall_max);
   const bytes_view go(&consent_go, 1);

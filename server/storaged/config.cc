@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -42,6 +43,8 @@ result<void> check_address(const std::string& a) {
   return {};
 }
 
+std::string mebibytes(std::uint64_t n) { return std::to_string(n >> 20) + "MiB"; }
+
 std::function<result<void>(config&, const std::string&)> address(std::string config::*where) {
   return [where](config& c, const std::string& v) -> result<void> {
     TRY_VOID(check_address(v));
@@ -61,6 +64,23 @@ std::function<result<void>(config&, const std::string&)> rate(std::uint64_t conf
     TRY(c.*where, parse_rate(v));
     return {};
   };
+}
+// A size within bounds; what is beyond them is named with both.
+std::function<result<void>(config&, const std::string&)> size_within(std::uint64_t config::*where, std::uint64_t least, std::uint64_t most) {
+  return [where, least, most](config& c, const std::string& v) -> result<void> {
+    TRY(const std::uint64_t n, parse_size(v));
+    if (n < least || n > most) return fail(errc::invalid_argument, "'" + v + "' is not from " + mebibytes(least) + " to " + mebibytes(most));
+    c.*where = n;
+    return {};
+  };
+}
+// A whole number within bounds.
+result<std::uint64_t> whole_number(std::string_view v, std::uint64_t least, std::uint64_t most, const char* of) {
+  std::uint64_t n = 0;
+  const auto [end, wrong] = std::from_chars(v.data(), v.data() + v.size(), n);
+  if (v.empty() || wrong != std::errc() || end != v.data() + v.size() || n < least || n > most)
+    return fail(errc::invalid_argument, "'" + std::string(v) + "' is not a whole number" + of + " from " + std::to_string(least) + " to " + std::to_string(most));
+  return n;
 }
 std::function<result<void>(config&, const std::string&)> one_of(std::string config::*where, std::vector<std::string> choices) {
   return [where, choices](config& c, const std::string& v) -> result<void> {
@@ -138,6 +158,24 @@ const std::vector<setting>& settings() {
          return {};
        },
        false, setting::form::yes_no},
+      {"render-cpus", "N", "decoders of pictures at once, each takes a processor at most (default one less than there are, at least 1)",
+       [](config& c, const std::string& v) -> result<void> {
+         TRY(c.render_cpus, whole_number(v, 1, 64, ""));
+         return {};
+       },
+       false, setting::form::number},
+      {"render-memory", "SIZE", "memory for all pictures that are being decoded (default 192MiB, at least 32MiB)",
+       size_within(&config::render_memory_bytes, 32 << 20, std::uint64_t{1} << 40), false, setting::form::number},
+      {"render-picture-memory", "SIZE", "memory that one picture may take; what needs more is listed as not shown (default and at most 560MiB)",
+       size_within(&config::render_picture_memory_bytes, 8 << 20, 560 << 20), false, setting::form::number},
+      {"web-staleness", "SECONDS", "how old a page may be that this home has no copy of, so that it need not be asked for each time; 0: never old (default 5)",
+       [](config& c, const std::string& v) -> result<void> {
+         TRY(c.web_staleness_s, whole_number(v, 0, 3600, " of seconds"));
+         return {};
+       },
+       false, setting::form::number},
+      {"web-cache", "SIZE", "memory for what is shown to visitors and not kept here (default 16MiB)", size_within(&config::web_cache_bytes, 1 << 20, std::uint64_t{1} << 40),
+       false, setting::form::number},
       {"log-format", "FORM", "text or json (default text)", one_of(&config::log_format, {"text", "json"})},
   };
   return all;

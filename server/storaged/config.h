@@ -33,6 +33,11 @@ struct config {
   std::string log_level = "info";
   std::string log_format = "text";
   bool render_pictures = true;          // for galleries
+  std::optional<std::uint64_t> render_cpus;            // decoders at once; not set: one less than the processors
+  std::uint64_t render_memory_bytes = 192 << 20;       // of all pictures that are being decoded
+  std::uint64_t render_picture_memory_bytes = 560 << 20;  // of one alone
+  std::uint64_t web_staleness_s = 5;    // of pages that this home has no copy of; 0: asked for each time
+  std::uint64_t web_cache_bytes = 16 << 20;
 };
 
 struct command_line {

@@ -84,6 +84,46 @@ TEST_CASE("a value of the wrong type in the file is refused: where, what was exp
   CHECK(file("capacity = 5000000000\nrender_pictures = false\nzone = \"a\"\n") == "");
 }
 
+TEST_CASE("budgets of the decoders, and how old a page may be: bounds are said") {
+  auto file = [](const std::string& content) {
+    temporary_file f(content);
+    return refused({"--config", f.path.c_str()});
+  };
+  auto has = [](const std::string& all, std::initializer_list<const char*> words) {
+    CAPTURE(all);
+    for (const char* w : words) CHECK(all.find(w) != std::string::npos);
+  };
+  {
+    temporary_file f("render_cpus = 3\nrender_memory = \"64M\"\nrender_picture_memory = 100000000\nweb_staleness = 0\nweb_cache = \"4MiB\"\n");
+    auto r = parse({"--config", f.path.c_str()});
+    REQUIRE(r);
+    CHECK(r->settings.render_cpus == 3);
+    CHECK(r->settings.render_memory_bytes == 64'000'000);
+    CHECK(r->settings.render_picture_memory_bytes == 100'000'000);
+    CHECK(r->settings.web_staleness_s == 0);
+    CHECK(r->settings.web_cache_bytes == 4 << 20);
+  }
+  auto plain = parse({});
+  CHECK_FALSE(plain->settings.render_cpus);
+  CHECK(plain->settings.render_memory_bytes == 192 << 20);
+  CHECK(plain->settings.web_staleness_s == 5);
+  CHECK(parse({"--render-cpus", "2"}, {{"STORAGED_WEB_STALENESS", "60"}})->settings.web_staleness_s == 60);
+  has(file("\nrender_cpus = 0\n"), {":2: render_cpus: ", "'0' is not a whole number from 1 to 64"});
+  has(file("render_cpus = \"two\"\n"), {":1: render_cpus: ", "'two' is not a whole number"});
+  has(file("render_cpus = 1.5\n"), {":1: render_cpus: ", "with a fraction"});
+  has(file("render_cpus = -1\n"), {":1: render_cpus: ", "'-1'"});
+  has(file("render_memory = \"1M\"\n"), {":1: render_memory: ", "32MiB"});
+  has(file("render_memory = \"lots\"\n"), {":1: render_memory: ", "not a size"});
+  has(file("render_memory = [1]\n"), {":1: render_memory: ", "found a list"});
+  has(file("render_picture_memory = \"1G\"\n"), {":1: render_picture_memory: ", "from 8MiB to 560MiB"});
+  has(file("web_staleness = \"5s\"\n"), {":1: web_staleness: ", "whole number of seconds from 0 to 3600"});
+  has(file("web_staleness = 4000\n"), {"3600"});
+  has(file("web_cache = true\n"), {":1: web_cache: ", "true or false"});
+  has(file("web_stalenes = 5\n"), {"did you mean web_staleness?"});
+  has(refused({"--render-cpus", ""}), {"--render-cpus", "whole number"});
+  has(refused({"--render-cpus", "99999999999999999999"}), {"1 to 64"});
+}
+
 TEST_CASE("drives and the file's data directory are whole paths, each drive once") {
   CHECK(refused({"--drive", "second:1T"}).find("whole path") != std::string::npos);
   CHECK(refused({"--drive", "./second"}).find("'./second'") != std::string::npos);
@@ -128,7 +168,8 @@ TEST_CASE("what is wrong together is said before anything is made") {
 TEST_CASE("help names every option, the data directory follows the user") {
   auto r = parse({"--help"});
   for (auto name : {"--zone", "--data-dir", "--capacity", "--join", "--config", "--s3-listen", "--web-listen", "--rpc-listen", "--rpc-public",
-                    "--admin-listen", "--s3-domain", "--web-domain", "--region", "--upload-limit", "--download-limit"})
+                    "--admin-listen", "--s3-domain", "--web-domain", "--region", "--upload-limit", "--download-limit", "--render-cpus", "--render-memory",
+                    "--render-picture-memory", "--web-staleness", "--web-cache"})
     CHECK(r->text.find(name) != std::string::npos);
   auto env = [](const std::string& n) -> std::optional<std::string> { return n == "HOME" ? std::optional<std::string>("/home/a") : std::nullopt; };
   CHECK(default_data_dir(true, env) == "/var/lib/grenier");

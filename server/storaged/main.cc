@@ -154,10 +154,12 @@ class daemon {
     if (renders_) {
       picture::pool_options po;
       po.program = picture::default_program();
-      po.children = picture::default_children();
-      pictures_ = std::make_unique<picture::pool>(rt_, processes_, std::move(po));
+      po.children = config_.render_cpus ? static_cast<std::size_t>(*config_.render_cpus) : picture::default_children();
+      po.memory_bytes = config_.render_memory_bytes;
+      po.picture_memory_bytes = config_.render_picture_memory_bytes;
       gallery::worker::options go;
-      go.photos_at_once = picture::default_children() + 2;  // one is read while the others are decoded, and one is quick
+      go.photos_at_once = po.children + 2;  // one is read while the others are decoded, and one is quick
+      pictures_ = std::make_unique<picture::pool>(rt_, processes_, std::move(po));
       gallery_ = std::make_unique<gallery::worker>(rt_, *rows_, node_->store(), node_->tables(), node_->directory(), node_->wire(), *pictures_, go);
       gallery_->start();
     } else if (config_.render_pictures) {
