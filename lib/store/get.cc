@@ -77,6 +77,20 @@ task<result<table::any_row>> service::impl::read_as(table::row_key key, table::o
   co_return here;
 }
 
+task<result<table::any_row>> service::impl::read_for_visitor(table::row_key key, table::op_options o, consistency how) {
+  if (!visited.keeps_rows() || below->rank(below->partition_of(key.partition_key))) co_return co_await read_as(std::move(key), std::move(o), how);
+  if (auto known = visited.row(key, rt.now())) {
+    known->stale_possible = true;
+    co_return std::move(*known);
+  }
+  const mono_time asked_at = rt.now();
+  const bool whole = o.with_body;
+  CO_TRY(auto row, co_await read_as(key, std::move(o), how));
+  // That something is not there is asked each time: it may be on its way, and who waits for it shall not wait longer.
+  if (whole && row.row.value.present) visited.keep(key, row, asked_at);
+  co_return row;
+}
+
 task<result<service::impl::found_object>> service::impl::find_object(call c, std::string bucket_name, std::string key, action a,
                                                                      bool with_body, std::function<void(const table::row&)> early,
                                                                      consistency how) {
@@ -86,7 +100,7 @@ task<result<service::impl::found_object>> service::impl::find_object(call c, std
     auto o = reading(c.deadline, &b);
     o.with_body = with_body;
     if (early) o.early = early;
-    auto r = co_await read_as(model::object_key(b.id, key), std::move(o), how);
+    auto r = c.visitor ? co_await read_for_visitor(model::object_key(b.id, key), std::move(o), how) : co_await read_as(model::object_key(b.id, key), std::move(o), how);
     if (r.failed_with(errc::conflict) && i + 1 < fence_retries) continue;
     if (!r) co_return fail(r.error());
     const table::row_value& value = r->row.value;

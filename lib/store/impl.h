@@ -4,6 +4,7 @@
 #include "store/backend.h"
 #include "store/conditions.h"
 #include "store/store.h"
+#include "store/visited.h"
 
 namespace grenier::store {
 
@@ -82,6 +83,7 @@ struct service::impl {
   std::shared_ptr<store::attempts> puts = std::make_shared<store::attempts>();
   task_group tasks;
   std::shared_ptr<semaphore> memory_in, memory_out, memory_visitors;
+  store::visited visited;
 
   // ----------------------------------------------------------------------------- rows (service.cc)
   // At least step_time from now; for the steps of what streams.
@@ -133,6 +135,8 @@ struct service::impl {
   task<result<found_object>> find_object(call, std::string bucket_name, std::string key, model::action, bool with_body,
                                          std::function<void(const table::row&)> early, consistency how = consistency::strong);
   task<result<table::any_row>> read_as(table::row_key, table::op_options, consistency);
+  // The same for a visitor: not older than opts.staleness where this home has no copy.
+  task<result<table::any_row>> read_for_visitor(table::row_key, table::op_options, consistency);
   // first, length: within the object. `prefetched`: what an early look at the local copy started, with its hash.
   struct prefetched_block {
     block_hash hash;
@@ -143,7 +147,7 @@ struct service::impl {
   // memory: where it is taken from; null for what this home reads for itself.
   std::unique_ptr<body_reader> read_body(const model::object_row&, shared_bytes body, byte_range, std::shared_ptr<prefetched_block>,
                                          std::shared_ptr<semaphore> memory);
-  task<void> fetch(block_hash, one_shot<result<shared_bytes>>, wire::priority);
+  task<void> fetch(block_hash, one_shot<result<shared_bytes>>, wire::priority, bool visitor = false);
   task<result<std::vector<model::block_entry>>> all_blocks(const model::object_row&, wire::priority);
 
   // ----------------------------------------------------------------------------- copies and lists (copy.cc, list.cc)

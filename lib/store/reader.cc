@@ -5,8 +5,10 @@
 
 namespace grenier::store {
 
-task<void> service::impl::fetch(block_hash hash, one_shot<result<shared_bytes>> to, wire::priority p) {
-  to.set(co_await below->get(hash, p, rt.now() + block_patience));
+task<void> service::impl::fetch(block_hash hash, one_shot<result<shared_bytes>> to, wire::priority p, bool visitor) {
+  auto content = co_await below->get(hash, p, rt.now() + block_patience);
+  if (visitor && content && !below->is_here(hash)) visited.keep(hash, *content);
+  to.set(std::move(content));
 }
 
 task<result<std::vector<model::block_entry>>> service::impl::all_blocks(const model::object_row& row, wire::priority p) {
@@ -110,7 +112,9 @@ class service::impl::block_reader final : public body_reader {
           if (!next.memory && !pending_.empty()) break;
           if (!next.memory) co_return fail(errc::overloaded, "the memory for bodies under way is in use");
         }
-        s_.tasks.spawn("fetch block", s_.fetch(b.hash, next.arriving, wire::priority::foreground));
+        const bool visitor = memory_ == s_.memory_visitors;
+        if (auto known = visitor ? s_.visited.block(b.hash) : nullptr) next.arriving.set(std::move(known));
+        else s_.tasks.spawn("fetch block", s_.fetch(b.hash, next.arriving, wire::priority::foreground, visitor));
       }
       ++at_;
       skip_ = 0;

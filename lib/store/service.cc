@@ -11,7 +11,7 @@ attempt::~attempt() {
 service::impl::impl(runtime& r, kv::store& k, std::unique_ptr<backend> b, hybrid_clock& c, options o)
     : rt(r), kv(k), below(std::move(b)), clock(c), opts(o), tasks(r),
       memory_in(std::make_shared<semaphore>(r, o.memory_budget_bytes / 8 * 3)), memory_out(std::make_shared<semaphore>(r, o.memory_budget_bytes / 8 * 3)),
-      memory_visitors(std::make_shared<semaphore>(r, o.memory_budget_bytes / 4)), wake(r) {}
+      memory_visitors(std::make_shared<semaphore>(r, o.memory_budget_bytes / 4)), visited(o.visited_bytes, o.staleness), wake(r) {}
 
 service::service(runtime& rt, kv::store& kv, std::unique_ptr<backend> below, hybrid_clock& clock, options o)
     : impl_(std::make_unique<impl>(rt, kv, std::move(below), clock, o)) {}

@@ -39,7 +39,8 @@ struct principal {
 struct call {
   principal who;
   mono_time deadline = never;  // REQUIRED
-  bool visitor = false;        // of a site: bodies go out of the visitors' share of the memory
+  // Of a site: bodies go out of the visitors' share of the memory, and what this home keeps no copy of may be options::staleness old.
+  bool visitor = false;
 };
 inline constexpr nanoseconds step_time = 30s;
 
@@ -92,6 +93,7 @@ enum class consistency : std::uint8_t {
   strong_if_up,  // the same while a quorum is up; when it is known to be dark, what the nearest home holds, which may be stale (5b.15)
   any,           // what the nearest home holds, this one first: no round trip. What it never heard of is asked of the quorum
 };
+// For a visitor (call::visitor) at a home without a copy each of the three may be an answer that was right at most options::staleness ago.
 
 struct get_request {
   std::string bucket, key;
@@ -208,6 +210,9 @@ class service {
     // Of bodies under way: 3/8 for those that come in, 3/8 for those that go out, 1/4 for those that go out to visitors of sites, so that
     // none of them can take another's. What fits in a row (inline_max) is not counted, nor the first of a block that still comes in.
     std::size_t memory_budget_bytes = 48 << 20;
+    // What visitors look at and this home has no copy of is kept in so much memory; a row for so long. 0: not at all.
+    std::size_t visited_bytes = 0;
+    nanoseconds staleness = 0ns;
     std::size_t part_size_min = 5 << 20;
     // A replaced version's references go this much later: longer than any attempt to write its row lives (step_time, and a minute
     // for what is on the line), because such an attempt may still win. Then a quorum read decides.

@@ -65,7 +65,7 @@ task<result<rendering>> render_object(runtime& rt, store::service& store, pictur
   if (format == picture::file_format::none) co_return out;
   picture::options wants;
   if (!w.sizes.empty()) wants.sizes = std::move(w.sizes);
-  else if (is_quick_small(format) && w.size >= w.twice_from) wants.sizes = {{first_size}}, out.first_only = wants.quick = true;
+  else if (is_quick_small(format) && (w.size >= w.twice_from || picture::pixels_of_jpeg(bytes_of.first()) >= w.twice_from_pixels)) wants.sizes = {{first_size}}, out.first_only = wants.quick = true;
   CO_TRY(out.made, co_await renderer.render(bytes_of, std::move(wants)));
   CO_TRY(out.id, co_await bytes_of.finish());
   co_return out;

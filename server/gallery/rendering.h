@@ -22,7 +22,8 @@ struct original_wanted {
   std::string bucket, key, etag;  // only this version
   std::uint64_t size = 0;
   std::vector<picture::wanted> sizes;  // none: all of them; or the smallest alone, where that is much less work
-  std::uint64_t twice_from = 0;        // a file of this size
+  std::uint64_t twice_from = 0;        // a file of this size; or one of so many pixels, however few bytes they take
+  std::uint64_t twice_from_pixels = 1'000'000;
 };
 task<result<rendering>> render_object(runtime&, store::service&, picture::renderer&, original_wanted);
 

@@ -58,12 +58,6 @@ std::vector<offer> offers(const cluster::directory& d) {
   return all;
 }
 
-std::vector<offer> best_of(const cluster::directory& d, const std::string& role) {
-  auto all = offers(d);
-  std::erase_if(all, [&](const offer& o) { return o.role != role || !o.up; });
-  return all;
-}
-
 void pace::took(nanoseconds n) {
   smoothed_ = seen_++ ? (smoothed_ * 7 + n) / 8 : n;
 }

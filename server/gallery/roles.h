@@ -34,8 +34,6 @@ struct offer {
 };
 // Of all roles, those that are dark too; by role, the best first.
 std::vector<offer> offers(const cluster::directory&);
-// Those of a role that are up: the quickest first, as far as round trip, throughput and load tell.
-std::vector<offer> best_of(const cluster::directory&, const std::string& role);
 
 // A thumbhub's pace: how long a photo takes, from the first byte that is read of it to the last one written, smoothed.
 class pace {

@@ -55,7 +55,7 @@ class worker {
     std::size_t photos_at_once = 2;
     nanoseconds gather = 400ms;           // a publication waits so long for more photos, unless there are none to wait for
     nanoseconds gather_rests = 2s;        // the same when all in it are shown already
-    std::uint64_t twice_from = 256 << 10; // of files of this size on the smallest rendition comes first
+    std::uint64_t twice_from = 256 << 10; // of files of this size on (and of JPEGs of a megapixel) the smallest rendition comes first
     nanoseconds check_every = 1min;       // so often some photos are looked at, whether all is there that should be
     std::size_t check_photos = 100;
     std::size_t gather_max = 50;

@@ -13,6 +13,8 @@ std::string_view to_string(file_format) noexcept;  // "jpeg"
 
 // By the first bytes, never by a name; 64 of them are enough. `none`: not a picture that is shown here (SVG, JPEG XL, a film ...).
 file_format sniff(bytes_view first_bytes) noexcept;
+// A hint of how much work a JPEG is, for whoever has its beginning: what it claims. 0: that is not said there.
+std::uint64_t pixels_of_jpeg(bytes_view begin) noexcept;
 
 enum class image_type : std::uint8_t { webp, jpeg };
 std::string_view to_string(image_type) noexcept;  // "webp", "jpg": as in names of files

@@ -191,7 +191,7 @@ TEST_CASE("a bare picture is told from one that carries more") {
   bytes flagged = c;
   flagged[20] |= 0x08;
   CHECK(!is_bare(image_type::webp, 64, 48, flagged));
-  bytes more = c + bytes("EXIF\x04\0\0\0abcd", 12);
+  bytes more = c + bytes("EXIF\x04\0\0\0" "abcd", 12);
   more[4] = static_cast<char>(static_cast<unsigned char>(more[4]) + 12);
   CHECK(!is_bare(image_type::webp, 64, 48, more));
   for (std::size_t n = 0; n < std::min<std::size_t>(j.size(), 700); ++n) CHECK(!is_bare(image_type::jpeg, 64, 48, bytes_view(j).substr(0, n)));
@@ -202,6 +202,10 @@ TEST_CASE("a picture is known by its first bytes") {
   CHECK(sniff("") == file_format::none);
   CHECK(sniff("<svg xmlns='http://www.w3.org/2000/svg'>") == file_format::none);
   CHECK(sniff("\xff\xd8\xff\xe0") == file_format::jpeg);
+  CHECK(pixels_of_jpeg({"\xff\xd8\xff\xe0\0\x04" "ab\xff\xff\xc2\0\x11\x08\x01\x02\x03\x04", 19}) == 0x102 * 0x304);
+  for (bytes_view none : {bytes_view(), bytes_view("\xff\xd8\xff\xe0\0\x04" "ab\xff\xc2\0\x11\x08\x01\x02\x03", 16), bytes_view("\xff\xd8\xff\xe0\0\0" "ab\xff\xc2\0\x11\x08\x01\x02\x03\x04", 18),
+                          bytes_view("\xff\xd8 no JPEG any more"), bytes_view("\xff\xd8\xff\xda\0\x08\0\0\0\0\0\0\xff\xc2\0\x11\x08\x01\x02\x03\x04", 22)})
+    CHECK(pixels_of_jpeg(none) == 0);
   CHECK(sniff("RIFF1234WEBPVP8 ") == file_format::webp);
   CHECK(sniff("RIFF1234WAVEfmt ") == file_format::none);
   CHECK(sniff("GIF89a") == file_format::gif);

@@ -365,6 +365,18 @@ task<void> many_together(world& w) {
   CHECK(w.decoders.stats().children_started == 2);
 }
 
+// Enough for what is small; what says that it needs more is refused in words, and costs nobody else anything.
+task<void> over_budget(world& w) {
+  CHECK((co_await show(w, fixture::jpeg(fixture::scene(600, 500), "")))->what == verdict::picture);
+  auto large = co_await show(w, jpeg_of(fixture::scene(2600, 1700), true));
+  REQUIRE(large);
+  CHECK(large->what == verdict::undecodable);
+  CHECK(large->reason.find("more than the 8") != std::string::npos);
+  CHECK((co_await show(w, fixture::jpeg(fixture::scene(600, 500), "")))->what == verdict::picture);
+  CHECK(w.decoders.stats().undecodable == 1);
+  CHECK(w.decoders.stats().stopped == 0);
+}
+
 task<void> endless(world& w, bool& cancelled) {
   try {
     (void)co_await trespass_as(w, "forever");
@@ -498,6 +510,13 @@ TEST_CASE("children are bounded, reused and renewed") {
   world v(two);
   v.run(many_together(v));
 }
+TEST_CASE("a picture that needs more memory than one is given is refused with what it needs") {
+  pool_options o;
+  o.picture_memory_bytes = 8 << 20;
+  world w(o);
+  w.run(over_budget(w));
+}
+
 TEST_CASE("cancelling and stopping end the children") {
   world w({}, "picture_trespasser");
   w.run(cancels(w));

@@ -39,6 +39,24 @@ file_format sniff(bytes_view b) noexcept {
   return file_format::none;
 }
 
+std::uint64_t pixels_of_jpeg(bytes_view b) noexcept {
+  auto byte = [&](std::size_t i) { return static_cast<std::uint64_t>(static_cast<unsigned char>(b[i])); };
+  for (std::size_t i = 2; i + 9 <= b.size();) {
+    if (byte(i) != 0xff) return 0;
+    const auto marker = byte(i + 1);
+    if (marker == 0xff) {
+      ++i;
+      continue;
+    }
+    // Frames; C4, C8 and CC are something else.
+    if (marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc) return (byte(i + 5) << 8 | byte(i + 6)) * (byte(i + 7) << 8 | byte(i + 8));
+    const auto length = byte(i + 2) << 8 | byte(i + 3);
+    if (marker < 0xc0 || (marker >= 0xd0 && marker <= 0xda) || length < 2) return 0;
+    i += 2 + length;
+  }
+  return 0;
+}
+
 std::string_view to_string(file_format f) noexcept {
   constexpr std::string_view names[] = {"none", "jpeg", "png", "webp", "gif", "heic", "avif", "raw"};
   return names[static_cast<std::size_t>(f)];

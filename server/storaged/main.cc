@@ -284,6 +284,8 @@ class daemon {
     if (o.capacity_bytes) o.services["storage"] = port(config_.rpc_listen);
     o.block.memory_budget_bytes = config_.memory_bytes / 6;
     o.store.memory_budget_bytes = config_.memory_bytes / 4;
+    o.store.visited_bytes = config_.web_cache_bytes;
+    o.store.staleness = seconds(config_.web_staleness_s);
     return o;
   }
 

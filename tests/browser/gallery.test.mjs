@@ -475,6 +475,32 @@ test('the folder works under any path, and a page that is missing says so', asyn
   await missing.end()
 })
 
+test('the about page, one link away from every page, names the free software in these pages with its licences, with scripts and without', async () => {
+  const lock = JSON.parse(await fs.readFile(new URL('../../server/gallery/ui/package-lock.json', import.meta.url), 'utf8'))
+  const bundled = Object.keys(lock.packages[''].dependencies)
+  assert.ok(bundled.length >= 3)
+  for (const [kind, [site, where]] of Object.entries(await kinds())) {
+    if (kind === 'about') continue
+    const page = await open(site, where)
+    assert.ok((await page.locator('a[href*="about/"]').count()) > 0, kind)
+    await page.end()
+  }
+  for (const options of [{}, { javaScriptEnabled: false }]) {
+    const page = await open(family, 'about/index.html', options)
+    assert.equal(await page.locator('details').count(), bundled.length)
+    for (const name of bundled) {
+      const { version, license } = lock.packages[`node_modules/${name}`]
+      const one = page.locator('details', { has: page.locator('summary', { hasText: `${name} ${version} (${license})` }) })
+      assert.equal(await one.count(), 1, name)
+      assert.equal(await one.locator('pre').isVisible(), false)
+      await one.locator('summary').click()
+      assert.equal(await one.locator('pre').isVisible(), true)
+      assert.match(await one.locator('pre').textContent(), /copyright|permission is hereby granted|licen[cs]e/i)
+    }
+    await page.end()
+  }
+})
+
 test('an empty gallery, and photos that still wait, say so', async () => {
   const page = await open(empty, 'index.html')
   assert.equal(await page.textContent('h1'), 'No photos yet')

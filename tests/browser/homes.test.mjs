@@ -8,7 +8,7 @@ import { after, before, test } from 'node:test'
 
 const cache = process.env.GALLERY_CACHE
 const { chromium } = createRequire(path.join(cache, 'npm/package.json'))('playwright-core')
-const { sites, early, late, lost } = JSON.parse(await fs.readFile(process.env.GALLERY_HOMES, 'utf8'))
+const { sites, early, late, lost, telephone } = JSON.parse(await fs.readFile(process.env.GALLERY_HOMES, 'utf8'))
 
 let browser
 before(async () => (browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: ['--no-sandbox', '--disable-dev-shm-usage'] })))
@@ -93,6 +93,28 @@ test('photos that come while a home is dark are shown small first, and grow in t
   assert.equal(await page.evaluate(() => window.shift), 0)
   await page.end()
   for (const p of late) await until('all of them are there', async () => (await ask(sites[0], `t/${p.id}/640.jpg`)).status === 200)
+})
+
+test('a HEIC of a telephone is seen in the grid and by itself, upright, and can be had as it was', async () => {
+  const original = await fs.readFile(telephone.file)
+  assert.equal((await fetch(telephone.put, { method: 'PUT', body: original })).status, 200)
+  await until('its page is there', async () => (await ask(sites[0], `p/${telephone.id}/`)).status === 200)
+  await until('its album lists it', async () => (await ask(sites[0], 'a/telephone/')).body.includes(telephone.id))
+  const page = await open(sites[0], 'a/telephone/')
+  assert.equal(await page.locator('.grid a').count(), 1)
+  await loaded(page, '.grid img')
+  const seen = await page.$eval('.grid img', (i) => ({ wide: i.naturalWidth, high: i.naturalHeight }))
+  assert.ok(seen.wide > 0 && seen.high > seen.wide, `upright: ${JSON.stringify(seen)}`)
+  await page.screenshot({ path: path.join(cache, 'screenshots/heic.png') })
+  await page.click('.grid a')
+  await page.waitForSelector('.pswp--open .pswp__img:not(.pswp__img--placeholder)')
+  await until('it is shown large', () => page.$eval('.pswp--open .pswp__img:not(.pswp__img--placeholder)', (i) => i.complete && i.naturalHeight > i.naturalWidth && i.naturalWidth > 0))
+  await page.end()
+  const own = await ask(sites[0], `p/${telephone.id}/`)
+  const link = /href="([^"]*\/o\/[^"]*)"/.exec(own.body)[1]
+  const had = await ask(sites[0], new URL(link, `${sites[0]}p/${telephone.id}/`).pathname)
+  assert.equal(had.status, 200)
+  assert.ok(Buffer.from(had.body, 'latin1').equals(original), 'bit by bit')
 })
 
 test('small pictures that are lost come back because somebody looks', async () => {

@@ -62,6 +62,12 @@ def test_wrong_settings_in_the_file(tmp_path):
     for content, words in (('zone = "home-lyon"\ncapacty = "5G"\n', ("capacty", "capacity", str(file))), ('zone = \n', (f"{file}:",)), ('zone = "home-lyon"\ns3_listen = [1]\n', ("s3_listen",)),
                            ('zone = "home-lyon"\ncapacity = "many"\n', ("many",)), ("zone = 5\n", (f"{file}:1: zone", "expected a string", "a whole number")),
                            ('zone = "home-lyon"\ndrive = ["second:1T"]\n', (f"{file}:2: drive", "'second'", "whole path")),
+                           ('zone = "home-lyon"\nrender_cpus = 0\n', (f"{file}:2: render_cpus", "'0'", "1 to 64")),
+                           ('zone = "home-lyon"\nrender_cpus = "all"\n', (f"{file}:2: render_cpus", "'all'", "whole number")),
+                           ('zone = "home-lyon"\nrender_memory = "1MiB"\n', (f"{file}:2: render_memory", "32MiB")),
+                           ('zone = "home-lyon"\nrender_picture_memory = "2G"\n', (f"{file}:2: render_picture_memory", "560MiB")),
+                           ('zone = "home-lyon"\nweb_staleness = "soon"\n', (f"{file}:2: web_staleness", "'soon'", "seconds")),
+                           ('zone = "home-lyon"\nweb_cache = [1]\n', (f"{file}:2: web_cache", "a list")),
                            ('zone = "home-lyon\ncapacity = "5G"\n', (f"{file}:1:", "has no end"))):
         file.write_text(content)
         refused(storaged("--data-dir", tmp_path / "d", "--config", file), 2, *words)

@@ -90,6 +90,8 @@ void neighbourhood::start(std::size_t i, std::optional<std::string> join_line) {
     o.upload_limit = s.upload_limit;
     o.store.block_size = s.block_size;
     o.store.inline_max = s.inline_max;
+    o.store.visited_bytes = s.visited_bytes;
+    o.store.staleness = s.staleness;
     o.table.mutations = s.mutations;
     o.services = services;
     std::vector<block::drive> drives;

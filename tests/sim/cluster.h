@@ -22,6 +22,8 @@ struct home_options {
   bool dials_only = false;
   std::uint64_t upload_limit = 0;
   std::vector<std::string> mutations;
+  std::size_t visited_bytes = 0;
+  nanoseconds staleness = 0ns;
 };
 
 class neighbourhood {
