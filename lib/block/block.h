@@ -58,6 +58,8 @@ class manager {
     nanoseconds resync_delay = 500ms;          // before a home replica fetches what it was only told of
     std::size_t resync_parallel = 2;
     nanoseconds scrub_period = std::chrono::days(30);
+    // Steps left out on purpose, for tests of the tests; empty in production.
+    std::vector<std::string> mutations;
   };
   manager(runtime&, kv::store&, wire::endpoint&, cluster::directory&, table::replicated&, node_id self, std::vector<drive>, options);
   ~manager();

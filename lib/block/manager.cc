@@ -43,7 +43,9 @@ manager::impl::impl(runtime& r, kv::store& kv, wire::endpoint& e, cluster::direc
       fetching(r, std::max<std::size_t>(o.memory_budget_bytes / 4, block_size_max)),
       recent(o.memory_budget_bytes / 4),
       layout_changed(r),
-      scrub_asked(r) {}
+      scrub_asked(r) {
+  here.leave_out(skips("have_unverified"), skips("read_unproved"));
+}
 
 statistics manager::impl::stats() const {
   statistics s;

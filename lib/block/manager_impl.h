@@ -8,6 +8,7 @@
 //   upkeep.cc   freeing what nothing refers to; scrub; files without rows
 #pragma once
 
+#include <algorithm>
 #include <list>
 
 #include "block/placement.h"
@@ -143,6 +144,8 @@ struct manager::impl {
   task<void> space_loop();
   task<void> peers_loop();
 
+  // A step left out on purpose.
+  bool skips(std::string_view step) const { return std::find(opt.mutations.begin(), opt.mutations.end(), step) != opt.mutations.end(); }
   statistics stats() const;
   void spawn_loops();
   void later(todo_queue&, todo, nanoseconds);  // one attempt more, then

@@ -29,6 +29,7 @@ void placement::set_layout(const layout::state& s) {
 std::size_t placement::zones_needed() const {
   const auto& v = layout_->newest();
   std::size_t copies = v.copies();
+  if (one_zone_) return 1;
   if (copies >= 3) return 2;
   if (copies < 2) return 1;
   // Two homes: both while both are up; the one with the casting vote goes on alone.
@@ -108,6 +109,7 @@ std::set<node_id> placement::voters() const {
 
 bool placement::durable() const {
   if (wants_bytes()) return false;
+  if (no_references_) return true;
   auto yes = voters();
   for (const auto* v : layout_->write_versions())
     if (!layout::is_quorum(*v, partition_, yes, dark_)) return false;

@@ -32,6 +32,8 @@ class placement {
   placement(const layout::state& s, layout::partition p, std::vector<candidate> sorted);
   // A newer layout: other homes, other quorums; what is known of the bytes stays.
   void set_layout(const layout::state& s);
+  // Steps left out on purpose, for tests of the tests.
+  void leave_out(bool second_zone, bool references) { one_zone_ = second_zone, no_references_ = references; }
   void set_dark(std::set<node_id> dark) { dark_ = std::move(dark); }
 
   // The next node to send bytes to, or nothing: enough are under way, or none is left. `more`: one beyond that (a hedge), one that
@@ -60,6 +62,7 @@ class placement {
   const layout::state* layout_;
   layout::partition partition_;
   std::vector<candidate> candidates_;
+  bool one_zone_ = false, no_references_ = false;
   std::map<node_id, std::string> zone_;
   std::set<node_id> homes_, holders_, sending_, tried_, being_told_, refused_, dark_;
   std::map<node_id, std::set<node_id>> named_;  // by each home that has the reference

@@ -115,6 +115,7 @@ task<result<void>> manager::impl::put(reference ref, shared_bytes content, mono_
   block_hash hash = ref.hash;
   auto s = std::make_shared<put_state>(rt, group, std::move(ref), placement(table.layout(), p, candidates_for(hash, form.data->size(), p)));
   s->form = std::move(form);
+  s->plan.leave_out(skips("one_zone"), skips("references_unawaited"));
   s->plain_bytes = content->size();
   s->newest_revision = table.layout().revision;
   auto r = co_await run_put(s, deadline);

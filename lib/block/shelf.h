@@ -61,6 +61,8 @@ class shelf {
   bool all_mended() const { return damaged_.size() == 0; }
   bool is_here(const block_hash& h) const { return here_.contains(h); }
 
+  // Steps left out on purpose, for tests of the tests.
+  void leave_out(bool looking, bool proving) { unlooked_ = looking, unproved_ = proving; }
   struct references {
     std::size_t live = 0;
     std::vector<node_id> guests;
@@ -104,6 +106,7 @@ class shelf {
   std::set<block_hash> storing_;  // under their locks: their references need no queue entry
   std::map<block_hash, node_id> telling_;  // references that are being taken, and who sent them
   nanoseconds grace_period_{}, resync_delay_{};
+  bool unlooked_ = false, unproved_ = false;
 };
 
 }  // namespace grenier::block

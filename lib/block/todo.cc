@@ -42,7 +42,7 @@ task<result<void>> todo_queue::load() {
 void todo_queue::add(kv::batch& b, todo t) {
   if (t.since_ms == 0) t.since_ms = rt_.wall_ms();
   b.put(kv::family::block, row_of(kind_, t.hash), encode(t));
-  known_.insert(t.hash);
+  if (known_.insert(t.hash)) b.if_lost([this, h = t.hash] { known_.erase(h); });
   if (busy_.contains(t.hash)) again_.insert(t.hash);
   // The row is not visible yet: whoever takes a fresh entry looks for it a little later.
   if (fresh_.size() < fresh_max && t.due_ms < rt_.wall_ms() + 60'000)
@@ -53,7 +53,7 @@ void todo_queue::add(kv::batch& b, todo t) {
 }
 
 void todo_queue::remove(kv::batch& b, const block_hash& h) {
-  if (!known_.erase(h)) return;
+  if (known_.erase(h)) b.if_lost([this, h] { known_.insert(h); });
   b.remove(kv::family::block, row_of(kind_, h));
 }
 

@@ -21,7 +21,7 @@ task<void> manager::impl::free_unreferenced(todo t) {
   auto at = co_await here.find(t.hash);
   auto refs = co_await here.references_of(t.hash);
   if (!at || !refs) co_return later(here.garbage, t, pause_max);
-  if (!*at || refs->live) {
+  if (!*at || (refs->live && !skips("freed_unchecked"))) {
     kv::batch b;
     here.garbage.remove(b, t.hash);
     (void)co_await here.commit(std::move(b));
@@ -53,6 +53,7 @@ task<bool> manager::impl::has_no_reference(node_id n, block_hash h, mono_time de
 
 task<result<bool>> manager::impl::nobody_refers(block_hash h) {
   // While rows move, a quorum of one version alone need not have met every reference.
+  if (skips("freed_unasked")) co_return true;
   const auto& s = table.layout();
   if (s.phase != layout::phase::settled || !knows_references()) co_return false;
   auto p = table.partition_of(h.view());
@@ -68,6 +69,7 @@ task<result<bool>> manager::impl::nobody_refers(block_hash h) {
 }
 
 task<result<bool>> manager::impl::none_refers_here(block_hash h, std::uint64_t revision) {
+  if (skips("freed_unchecked")) co_return true;
   CO_TRY(auto refs, co_await here.references_of(h));
   co_return refs.live == 0 && table.layout().revision == revision;
 }
@@ -142,10 +144,12 @@ task<void> manager::impl::peers_loop() {
 }
 
 task<void> manager::impl::space_loop() {
-  bool failed = false;
+  bool failed = false, full = false;
   for (;;) {
     co_await sleep_for(rt, 10s);
     co_await here.disks.refresh();
+    // Room again: what waits for it does not wait for a pause that had grown.
+    if (std::exchange(full, !here.disks.has_room(block_size_default)) && !full) here.missing.hurry();
     // What lay on a drive that failed is fetched from the other copies.
     if (!std::exchange(failed, here.disks.any_failed()) && failed) {
       scrub_hurries = true;

@@ -26,7 +26,20 @@ std::size_t batch::size_bytes() const noexcept {
   return n;
 }
 
+void undo_list::append(undo_list other) {
+  for (auto& fn : std::exchange(other.all_, {})) all_.push_back(std::move(fn));
+}
+
+void undo_list::run() {
+  while (!all_.empty()) {
+    auto fn = std::move(all_.back());
+    all_.pop_back();
+    fn();
+  }
+}
+
 void batch::append(batch other) {
+  undo_.append(other.take_undo());
   ops_.insert(ops_.end(), std::make_move_iterator(other.ops_.begin()), std::make_move_iterator(other.ops_.end()));
 }
 

@@ -6,10 +6,11 @@
 //   Owns      the directory given to open(); locked against a second process.
 //   Runs on   its home thread; the log is written by one thread of its own, reads that miss the caches go to the disk pool.
 //   Durable   when commit() returns a value. Batches become visible in the order of the calls.
-//   Cancel    a cancelled commit() may still happen.
+//   Cancel    commit() is not cut short: a caller that lets go of its locks afterwards knows what is on disk. The next wait throws.
 //   Errors    open(): io_failed (unusable, or damaged: detail says which and what to do), already_exists (locked by
 //             another process), protocol (written by a newer version). Later: io_failed (final: the store refuses all
 //             writes after a failed write or sync of its log; reads go on), no_space (nothing written; reads go on).
+//             Batches that are waiting when one fails fail with it: they may have been made of what it left in memory.
 //   Limits    keys to 4 KiB, values to 16 MiB, a batch to 64 MiB; more is refused with too_large.
 //   Not here  what rows mean (model/), which node holds them (table/, layout/).
 #pragma once
@@ -38,8 +39,34 @@ struct entry {
   bytes key, value;
 };
 
+// Takes back what was changed in memory on the strength of a batch, last change first, unless forget() was called.
+class undo_list {
+ public:
+  undo_list() = default;
+  undo_list(undo_list&& o) noexcept : all_(std::exchange(o.all_, {})) {}
+  undo_list& operator=(undo_list&& o) noexcept {
+    if (this != &o) {
+      run();
+      all_ = std::exchange(o.all_, {});
+    }
+    return *this;
+  }
+  ~undo_list() { run(); }
+  void add(std::move_only_function<void()> fn) { all_.push_back(std::move(fn)); }
+  void append(undo_list other);  // other's changes came after these
+  void run();
+  void forget() { all_.clear(); }
+
+ private:
+  std::vector<std::move_only_function<void()>> all_;
+};
+
 class batch {
  public:
+  // Memory that says what this batch will have made true: fn takes it back when the batch fails or is dropped, on the home thread and
+  // before anything else runs there. fn must not wait, nor throw; what it uses must outlive the tasks of its node.
+  void if_lost(std::move_only_function<void()> fn) { undo_.add(std::move(fn)); }
+  undo_list take_undo() { return std::move(undo_); }
   void put(family f, bytes key, bytes value) { ops_.push_back({f, false, std::move(key), std::move(value)}); }
   void remove(family f, bytes key) { ops_.push_back({f, true, std::move(key), {}}); }
   bool empty() const noexcept { return ops_.empty(); }
@@ -55,6 +82,7 @@ class batch {
 
  private:
   std::vector<op> ops_;
+  undo_list undo_;
 };
 
 struct scan_options {
@@ -113,6 +141,9 @@ class simulated_disk {
     nanoseconds commit_delay = 300us;
     bool full = false;        // commits fail with no_space
     bool broken = false;      // everything fails with io_failed
+    // Of the batches that a crash meets while they are written, so many are whole on the disk, though nobody was told.
+    std::size_t survive = 0;
+    bool sync = true;         // false: commits say that they are synced before they are (for tests of the tests)
   } behaviour;
   // Everything synced, for checkers.
   const std::map<bytes, bytes>& content(family) const;

@@ -71,6 +71,7 @@ class no_text_log final : public rocksdb::Logger {
 // A batch on its way, and who waits for it.
 struct pending {
   batch changes;
+  undo_list undo;  // the home thread's
   std::shared_ptr<waiter> who;
   std::shared_ptr<result<void>> outcome;
 };
@@ -168,7 +169,10 @@ class rocks_store final : public store {
   }
 
   task<result<void>> commit(batch b) override {
-    if (b.empty()) co_return result<void>();
+    if (b.empty()) {
+      b.take_undo().forget();
+      co_return result<void>();
+    }
     CO_TRY_VOID(check(b));
     auto w = std::make_shared<waiter>(rt_);
     auto outcome = std::make_shared<result<void>>();
@@ -176,7 +180,8 @@ class rocks_store final : public store {
       std::lock_guard lock(mutex_);
       if (final_) co_return fail(*final_);
       if (stopping_) co_return fail(errc::cancelled, "stopping");
-      queue_.push_back({std::move(b), w, outcome});
+      undo_list undo = b.take_undo();
+      queue_.push_back({std::move(b), std::move(undo), w, outcome});
       if (queue_.size() == 1) ready_.notify_one();
     }
     ++under_way_;
@@ -263,8 +268,8 @@ class rocks_store final : public store {
       std::vector<pending> group;
       {
         std::unique_lock lock(mutex_);
-        ready_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
-        if (queue_.empty()) return;
+        ready_.wait(lock, [&] { return stopping_ || (!held_ && !queue_.empty()); });
+        if (queue_.empty() || held_) return;
         std::size_t size = 0;
         while (!queue_.empty() && (group.empty() || size + queue_.front().changes.size_bytes() <= batch_bytes_max)) {
           size += queue_.front().changes.size_bytes();
@@ -273,11 +278,43 @@ class rocks_store final : public store {
         }
       }
       write(group);
+      auto failed = std::ranges::find_if(group, [](const pending& p) { return !*p.outcome; });
+      if (failed != group.end()) {
+        std::lock_guard lock(mutex_);
+        held_ = true;  // until the home thread has taken back what it believed
+      }
+      const error why = failed != group.end() ? failed->outcome->error() : error();
       for (auto& p : group) p.changes = {};  // freed here, not on the home thread
-      asio::post(home_, [group = std::move(group)] {
-        for (const auto& p : group) p.who->resume(true);
+      asio::post(home_, [this, why, failed = failed != group.end(), alive = std::weak_ptr(alive_), group = std::move(group)]() mutable {
+        if (failed && alive.lock()) take_back(group, why);
+        for (auto& p : group) {
+          p.undo.forget();
+          p.who->resume(true);
+        }
       });
     }
+  }
+
+  // What waits may be made of what the failed ones left in memory: it fails too, last change first. (What must go on a full disk names
+  // nothing that others change.)
+  void take_back(std::vector<pending>& group, const error& why) {
+    {
+      std::lock_guard lock(mutex_);
+      std::deque<pending> stay;
+      for (auto& p : queue_) {
+        if (why == errc::no_space && is_essential(p.changes)) {
+          stay.push_back(std::move(p));
+        } else {
+          *p.outcome = fail(why);
+          group.push_back(std::move(p));
+        }
+      }
+      queue_ = std::move(stay);
+      held_ = false;
+    }
+    ready_.notify_one();
+    for (auto p = group.rbegin(); p != group.rend(); ++p)
+      if (!*p->outcome) p->undo.run();
   }
 
   // One log write for all of them. Sets every outcome; the home thread reads it after the post.
@@ -338,6 +375,8 @@ class rocks_store final : public store {
   std::condition_variable ready_;
   std::deque<pending> queue_;
   bool stopping_ = false;
+  bool held_ = false;           // a write failed, and the home thread has not heard of it
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>();
   std::optional<error> final_;  // set once; nothing is written any more
   std::uint64_t commits_ = 0, batches_ = 0;
   std::thread writer_;  // last: it uses all of the above

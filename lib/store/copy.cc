@@ -68,7 +68,7 @@ task<result<void>> service::impl::refer(table::row_key owner, std::shared_ptr<at
     std::ranges::sort(held, {}, &held_block::hash);
     held.erase(std::ranges::unique(held, {}, &held_block::hash).begin(), held.end());
     CO_TRY_VOID(co_await note_intents(held, first_index + at));
-    CO_TRY_VOID(co_await below->add_references(std::move(held), deadline));
+    if (!skips("copy_unreferenced")) CO_TRY_VOID(co_await below->add_references(std::move(held), deadline));
   }
   co_return result<void>();
 }

@@ -232,6 +232,7 @@ class fake_backend final : public backend {
     if (auto hook = hooks_.find(k.table); hook != hooks_.end()) {
       kv::batch b;
       hook->second({k, partition_of(k.partition_key), r.written, at, r.value.present, v.present, r.value.row, v.row}, b);
+      b.take_undo().forget();
       for (auto& op : std::move(b).take()) pending_.push_back(std::move(op));
     }
     r = {at, std::move(v)};

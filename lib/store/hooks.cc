@@ -50,7 +50,7 @@ void service::impl::object_changed(const table::change& c, kv::batch& b) {
   if (!before || (before->blocks.empty() && before->manifests.empty())) return;
   // Tags may change while the version stays; then its blocks do too.
   if (after && after->meta.version == before->meta.version) return;
-  queue_work(b, {work::kind_type::replaced, c.key, bytes(c.before), c.before_written}, opts.withdraw_delay);
+  queue_work(b, {work::kind_type::replaced, c.key, bytes(c.before), c.before_written}, skips("withdrawn_at_once") ? 0ns : opts.withdraw_delay);
 }
 
 void service::impl::part_changed(const table::change& c, kv::batch& b) {
@@ -75,12 +75,19 @@ void service::impl::upload_changed(const table::change& c, kv::batch& b) {
 // ------------------------------------------------------------------------------------------------- counters
 
 void service::impl::count_change(const table::change& c, kv::batch& b, std::int64_t objects, std::int64_t size, std::int64_t uploads) {
+  if (skips("uncounted_removals") && objects < 0) return;
   count_state& n = counts[c.key.partition_key];
   n.objects += objects;
   n.bytes += size;
   n.uploads += uploads;
   ++n.changes;
   if (objects == 0 && size == 0 && uploads == 0) return;
+  b.if_lost([this, bucket = c.key.partition_key, objects, size, uploads] {
+    count_state& was = counts[bucket];
+    was.objects -= objects;
+    was.bytes -= size;
+    was.uploads -= uploads;
+  });
   // Before the counts on disk were read, n is what came on top of them: it is written with the next change after that.
   if (counts_loaded) b.put(kv::family::meta, count_prefix + c.key.partition_key, encode_count({n.objects, n.bytes, n.uploads}, n.changes));
 }

@@ -1,6 +1,8 @@
 // store/impl.h: what the operations of the store share.
 #pragma once
 
+#include <algorithm>
+
 #include "store/backend.h"
 #include "store/conditions.h"
 #include "store/store.h"
@@ -85,6 +87,9 @@ struct service::impl {
   std::shared_ptr<semaphore> memory_in, memory_out, memory_visitors;
   store::visited visited;
 
+  // A step left out on purpose.
+  bool skips(std::string_view step) const { return std::find(opts.mutations.begin(), opts.mutations.end(), step) != opts.mutations.end(); }
+
   // ----------------------------------------------------------------------------- rows (service.cc)
   // At least step_time from now; for the steps of what streams.
   mono_time step_deadline(const call& c) const { return std::max(c.deadline, rt.now() + step_time); }
@@ -101,7 +106,7 @@ struct service::impl {
   one_shot<result<table::row>> start_reading(table::row_key, table::op_options);
 
   // ----------------------------------------------------------------------------- buckets (buckets.cc)
-  task<result<bucket>> look_up(std::string name, mono_time deadline);
+  task<result<bucket>> look_up(std::string name, mono_time deadline, bool for_certain = false);
   // Looks up, judges, and refuses changes to a bucket that is being deleted. The one place where requests are let in.
   task<result<bucket>> admit(call, std::string name, model::action);
   task<result<bucket>> reopen(bucket, mono_time deadline);

@@ -55,7 +55,7 @@ task<result<void>> service::impl::write_part(call c, std::string bucket_name, ta
   const table::row_value value{true, model::encode(part), nullptr};
   for (int i = 0;; ++i) {
     CO_TRY(bucket b, co_await admit(c, bucket_name, action::put_object));
-    if (b.id.view() != where.partition_key) co_return fail(errc::no_such_bucket, "the bucket was deleted meanwhile");
+    if (b.id.view() != where.partition_key) co_return fail(errc::unavailable, "the bucket was deleted, and one of its name made, meanwhile");
     under->row_sent = true;
     auto r = co_await write_row(where, value, writing(c.deadline, &b));
     if (r) under->settled = true;

@@ -29,7 +29,7 @@ task<result<void>> service::impl::write_object(call c, std::string bucket_name, 
   const table::row_value value{true, model::encode(row), std::move(body)};
   for (int i = 0;; ++i) {
     CO_TRY(bucket b, co_await admit(c, bucket_name, action::put_object));
-    if (b.id.view() != where.partition_key) co_return fail(errc::no_such_bucket, "the bucket was deleted meanwhile");
+    if (b.id.view() != where.partition_key) co_return fail(errc::unavailable, "the bucket was deleted, and one of its name made, meanwhile");
     const bool sent_before = under->row_sent;
     under->row_sent = true;
     result<void> r;

@@ -92,15 +92,10 @@ task<result<void>> service::impl::note_intents(std::vector<held_block> held, std
   co_return co_await kv.commit(std::move(b));
 }
 
-// The note (whose reference this is, should the row never come) is written while the block travels.
+// The note (whose reference this is, should the row never come) first: a reference that nobody knows of would keep its block for ever.
 task<result<void>> service::impl::put_noted(held_block h, shared_bytes content, std::uint64_t index, mono_time deadline) {
-  fan_out<result<void>> both(rt, tasks);
-  both.start(0, note_intents({h}, index));
-  both.start(1, below->put(h, content, deadline));
-  result<void> r;
-  while (auto a = co_await both.next())
-    if (!a->second) r = std::move(a->second);
-  co_return r;
+  CO_TRY_VOID(co_await note_intents({h}, index));
+  co_return co_await below->put(h, content, deadline);
 }
 
 task<result<void>> service::impl::store_block(std::shared_ptr<receiving> r, std::size_t index, shared_bytes content,

@@ -220,6 +220,8 @@ class service {
     nanoseconds sweep_interval = 5s;             // of the background work's list
     nanoseconds fallback_delay = 10min;          // before the next replica does what the first one should have
     nanoseconds finished_upload_kept = 24h;      // so that completing twice answers the same
+    // Steps left out on purpose, for tests of the tests; empty in production.
+    std::vector<std::string> mutations;
   };
   service(runtime&, kv::store&, table::replicated&, block::manager&, cluster::directory&, hybrid_clock&, options);
   // Over another foundation (tests).

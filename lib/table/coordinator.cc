@@ -50,14 +50,19 @@ bool coordinator::view::read_by(std::size_t replica) const {
 
 bool coordinator::view::quorum(replica_mask m) const {
   const auto who = of(m), down = dark();
-  for (const auto* v : layout->write_versions())
+  if (layout->current.copies() == 2 && m && !down.empty() && owner->core_.skips("either_goes_on")) return true;
+  for (const auto* v : layout->write_versions()) {
+    if (v != &layout->current && owner->core_.skips("write_old_layout")) continue;
     if (!layout::is_quorum(*v, p, who, down)) return false;
+  }
   return true;
 }
 
 // Whoever has not merged the partition for a version does not count in what is read of it.
 bool coordinator::view::read_quorum(replica_mask m) const {
   const auto down = dark();
+  if (layout->next && owner->core_.skips("read_wrong_layout")) return layout::is_quorum(*layout->next, p, of(m), down);
+  if (layout->current.copies() == 2 && m && !down.empty() && owner->core_.skips("either_goes_on")) return true;
   for (const auto* v : layout->read_versions()) {
     const std::uint32_t bit = v == &layout->current ? 1 : 2;
     replica_mask counting = 0;
@@ -381,6 +386,7 @@ task<action> coordinator::send(run_ptr r, action a) {
     *q.mutable_judged() = context(*r->v, r->judged_by);
     *q.mutable_key() = id_of(r->key);
     q.set_ballot(a.at.encode());
+    q.set_with_body(r->with_body);
     raw = std::make_shared<bytes>(q.SerializeAsString());
   } else {
     m = wire::method::table_accept;

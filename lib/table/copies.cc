@@ -134,7 +134,7 @@ task<result<void>> copies::publish(table_id t, bytes key, layout::partition fenc
   for (;;) {
     bool enough = true;
     for (const auto* v : s->write_versions()) enough = enough && layout::is_quorum(*v, fenced, told, dark);
-    if (enough) co_return result<void>();
+    if (enough || core_.skips("publish_unawaited")) co_return result<void>();
     auto a = co_await out.next(deadline);
     if (!a) co_return fail(errc::outcome_unknown, "the change is made, but too few homes confirmed that they know it");
     if (a->second) told.insert(replicas[a->first]);

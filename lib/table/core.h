@@ -24,6 +24,7 @@ inline mutations mutations_named(const std::vector<std::string>& names) {
     m.count_twice |= n == "count_twice";
     m.quorum_of_one |= n == "quorum_of_one";
     m.undelivered_is_never |= n == "undelivered_is_never";
+    m.ignore_order |= n == "ignore_order";
   }
   return m;
 }

@@ -85,18 +85,24 @@ void merkle::change(layout::partition p, bytes_view place, u128 before, u128 aft
   leaf ^= after;
   roots_.erase(p);
   write(p, n, leaf, b);
-}
-
-void merkle::undo(layout::partition p, bytes_view place, u128 before, u128 after) {
-  u128& leaf = at(p).leaves[leaf_of(place)];
-  leaf ^= before;
-  leaf ^= after;
-  roots_.erase(p);
+  b.if_lost([this, p, n, before, after] {
+    auto found = loaded_.find(p);
+    if (found == loaded_.end()) return;
+    u128& changed = found->second.leaves[n];
+    changed ^= before;
+    changed ^= after;
+    roots_.erase(p);
+  });
 }
 
 void merkle::replace(layout::partition p, std::vector<u128> leaves, kv::batch& b) {
   ASSERT(leaves.size() == merkle_leaves);
-  auto& kept = at(p).leaves = std::move(leaves);
+  auto& kept = at(p).leaves;
+  b.if_lost([this, p, old = kept] {
+    if (auto found = loaded_.find(p); found != loaded_.end()) found->second.leaves = old;
+    roots_.erase(p);
+  });
+  kept = std::move(leaves);
   roots_.erase(p);
   for (std::size_t n = 0; n < merkle_leaves; ++n) write(p, static_cast<std::uint16_t>(n), kept[n], b);
 }

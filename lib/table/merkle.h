@@ -45,9 +45,8 @@ class merkle {
   static u128 digest(bytes_view place, const ballot&, bytes_view attempt, bool present) noexcept;
   static u128 digest(bytes_view place, bytes_view merged) noexcept;
 
-  // REQUIRES: held, from here until the batch is committed. The leaf's new value goes into the batch; undo() when that batch failed.
+  // REQUIRES: held, from here until the batch is committed. The leaf's new value goes into the batch.
   void change(layout::partition, bytes_view place, u128 before, u128 after, kv::batch&);
-  void undo(layout::partition, bytes_view place, u128 before, u128 after);
   // Digests summed up anew; what differs from what is on disk goes into the batch. REQUIRES: held, and no change is under way.
   void replace(layout::partition, std::vector<u128>, kv::batch&);
   // Without loading, if nothing changed since it was asked last.

@@ -68,6 +68,18 @@ task<result<coordinator::settled_row>> coordinator::settle(row_key key, node_id 
   co_return s;
 }
 
+task<result<void>> coordinator::raise(row_key key, mono_time deadline) {
+  const auto p = partition_of(key, layout_.state().partition_count());
+  CO_TRY_VOID(co_await wait_for_enough(p, deadline));
+  auto v = look(p);
+  op_options o{.deadline = deadline, .priority = wire::priority::background, .fence = {}, .with_body = true, .early = {}};
+  auto r = begin(operation::raise(terms_of(v)), key, p, v, o);
+  co_await perform(r, r->op.start());
+  if (r->op.result().what != outcome::kind::done) co_return fail(failed(*r, true));
+  watch_stragglers(*r);
+  co_return result<void>();
+}
+
 task<result<row>> coordinator::compare_and_swap(row_key key, judge j, op_options o) {
   CO_TRY_VOID(check(key));
   if (core_.merges(key.table)) co_return fail(errc::invalid_argument, "a merge table has no compare-and-swap");

@@ -179,7 +179,8 @@ reply accept(cell& c, const ballot& at, const attempt_id& a, bytes_view value, c
   const bool had = (c.accepted == at && c.attempt == a) || std::find(c.recent.begin(), c.recent.end(), wanted) != c.recent.end();
   if (had) return {short_answer(c, true)};
   const bool promised_away = at < c.promised && !(m && m->ignore_promises);
-  if (!at || promised_away || at <= c.accepted) return {short_answer(c, false)};
+  const bool older = at <= c.accepted && !(m && m->ignore_order && at < c.accepted);
+  if (!at || promised_away || older) return {short_answer(c, false)};
   take(c, at, a, value);
   return {short_answer(c, true), true, true};
 }
@@ -230,6 +231,12 @@ operation::operation(kind k, std::shared_ptr<const terms> t) : kind_(k), terms_(
 
 operation operation::read(std::shared_ptr<const terms> t) { return operation(kind::read, std::move(t)); }
 
+operation operation::raise(std::shared_ptr<const terms> t) {
+  operation o(kind::read, std::move(t));
+  o.raises_ = true;
+  return o;
+}
+
 operation operation::write(std::shared_ptr<const terms> t, register_value v) {
   operation o(kind::write, std::move(t));
   o.wanted_ = std::move(v);
@@ -246,8 +253,8 @@ operation operation::compare_and_swap(std::shared_ptr<const terms> t, register_j
 
 action operation::start() {
   ASSERT(phase_ == phase::idle);
+  if (kind_ == kind::swap || raises_) return prepare_again();
   if (kind_ == kind::read) return read_again();
-  if (kind_ == kind::swap) return prepare_again();
   at_ = terms_->fresh_ballot({});
   phase_ = phase::first_accept;
   return accept_new(at_, wanted_);
@@ -288,7 +295,7 @@ action operation::on_silent(std::uint32_t round, std::size_t replica, delivery d
 
 action operation::resume() {
   if (phase_ != phase::pausing) return {.round = round_};
-  return kind_ == kind::read && tries_ < 2 ? read_again() : prepare_again();
+  return kind_ == kind::read && !raises_ && tries_ < 2 ? read_again() : prepare_again();
 }
 
 action operation::reconsider() {
@@ -347,7 +354,7 @@ action operation::retry(bool by_silence) {
     phase_ = phase::pausing;
     return {.what = action::kind::pause, .round = round_, .tries = tries_};
   }
-  return kind_ == kind::read ? read_again() : prepare_again();
+  return kind_ == kind::read && !raises_ ? read_again() : prepare_again();
 }
 
 action operation::accept_new(const ballot& at, register_value v) {
@@ -539,7 +546,7 @@ action operation::decide_prepared() {
   }
   if (kind_ == kind::write) return accept_new(at_, wanted_);
   const ballot written = top.answer.accepted;
-  const bool stands = !written || quorum(holders(written)) || (kind_ == kind::swap && left_out(&mutations::judge_unestablished));
+  const bool stands = !written || (quorum(holders(written)) && !raises_) || (kind_ == kind::swap && left_out(&mutations::judge_unestablished));
   if (!stands) return establish(top);
   if (kind_ == kind::read) return end(outcome::kind::done, written, value_of(top));
   return judge_and_accept(at_, written, value_of(top));

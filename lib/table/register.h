@@ -35,6 +35,7 @@ struct mutations {
   bool count_twice = false;             // a replica's repeated answer counts again
   bool quorum_of_one = false;           // one replica is enough
   bool undelivered_is_never = false;    // whom an accept did not reach counts as never having it from anybody
+  bool ignore_order = false;            // an accept is taken below what is held
 };
 
 // ---------------------------------------------------------------------------------------------- ballots
@@ -170,6 +171,9 @@ using register_judge = std::move_only_function<result<register_value>(const ball
 class operation {
  public:
   static operation read(std::shared_ptr<const terms>);
+  // A read that brings the newest value to all replicas, at a ballot of its own, as that same attempt: above the promises of operations
+  // that came to nothing, which keep a value from whoever missed it.
+  static operation raise(std::shared_ptr<const terms>);
   static operation write(std::shared_ptr<const terms>, register_value);
   static operation compare_and_swap(std::shared_ptr<const terms>, register_judge);
 
@@ -244,6 +248,7 @@ class operation {
   bool never_chosen() const;
 
   kind kind_;
+  bool raises_ = false;           // a read: whatever stands is brought to a new ballot
   phase phase_ = phase::idle;
   std::shared_ptr<const terms> terms_;
   std::vector<std::shared_ptr<const terms>> former_;  // in which accepts of ours were sent

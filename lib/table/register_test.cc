@@ -428,6 +428,32 @@ TEST_CASE("a body comes from whoever brought one") {
 
 // ---------------------------------------------------------------------------------------------- rule 3: compare-and-swap
 
+TEST_CASE("a raise brings what stands to all replicas, past a promise that kept it from one, as that same attempt") {
+  stage s;
+  s.hold(0, 5, 1, "new");
+  s.hold(1, 5, 1, "new");
+  s.hold(2, 4, 2, "old");
+  REQUIRE(prepare(s.cells[2], at(6)).answer.yes);
+  CHECK_FALSE(accept(s.cells[2], at(5, 9), attempt(101), "new").answer.yes);  // what anti-entropy would send
+  s.start(operation::raise(s.t));
+  CHECK(s.last.request == request::prepare);
+  s.reach({0, 1});
+  CHECK(s.last.request == request::accept);
+  CHECK(s.last.attempt == attempt(101));
+  CHECK(s.last.to == 0b111);
+  s.reach({2, 0, 1});
+  CHECK(s.what() == kind::done);
+  CHECK(s.got() == "new");
+  CHECK(s.cells[2].accepted == s.cells[0].accepted);
+  CHECK(s.cells[2].attempt == attempt(101));
+
+  stage none;
+  none.start(operation::raise(none.t));
+  none.reach({0, 1});
+  CHECK(none.what() == kind::done);
+  CHECK(none.got().empty());
+}
+
 TEST_CASE("a swap is two rounds, at one ballot, when what it finds stands on a quorum") {
   stage s;
   for (std::size_t i = 0; i < 3; ++i) s.hold(i, 5, 1, "v");

@@ -9,6 +9,8 @@ namespace {
 
 constexpr std::size_t hints_max = 100000, undelivered_max = 16, hints_at_once = 16, rows_a_message = 256, bytes_a_message = 1 << 20, leaves_a_question = 512, syncs_at_once = 8;
 
+constexpr std::uint64_t promise_ms_max = 10'000;  // afterwards it is in nobody's way if another one goes above it
+
 bool has(const layout::replica_set& s, const node_id& n) { return std::find(s.begin(), s.end(), n) != s.end(); }
 
 wire::call_options background(core& c, nanoseconds d) { return {.priority = wire::priority::background, .deadline = c.rt.now() + d}; }
@@ -138,6 +140,10 @@ task<repair::delivery_outcome> repair::deliver(node_id to, bytes where) {
   if (a->has_refused()) co_return delivery_outcome{true, fail(errc::unavailable, "refused")};
   if (a->rows_size() != 1) co_return delivery_outcome{false, fail(errc::protocol, "an answer of the wrong size")};
   if (a->rows(0).error()) co_return delivery_outcome{false, fail(static_cast<errc>(a->rows(0).error()), a->rows(0).detail())};
+  if (auto by = kept_from(a->rows(0), row->written)) {
+    if (!over(*by)) co_return delivery_outcome{false, fail(errc::unavailable, "another operation on this row is under way")};
+    co_return delivery_outcome{false, co_await coordinator_.raise(std::move(l->key), core_.rt.now() + 20s)};
+  }
   ++core_.status.rows_sent;
   co_return delivery_outcome{};
 }
@@ -252,6 +258,7 @@ void repair::told(node_id peer, const result<void>& r) {
 }
 
 task<result<void>> repair::exchange(node_id peer) {
+  if (core_.skips("no_anti_entropy")) co_return result<void>();
   std::vector<layout::partition> shared;
   auto s = layout_.snapshot();
   for (std::size_t i = 0; i < s->partition_count(); ++i) {
@@ -372,7 +379,9 @@ task<result<void>> repair::pull(node_id peer, layout::partition p, std::vector<b
     while (q.places_size() > 0) {
       CO_TRY(auto a, co_await ask(peer, q));
       const int told = a.rows_size();
-      CO_TRY_VOID(co_await replica_.take(p, peer, std::move(a)));
+      std::vector<blocked_row> blocked;
+      CO_TRY_VOID(co_await replica_.take(p, peer, std::move(a), blocked));
+      co_await raise(std::move(blocked));
       // Large rows come in several answers; those that are gone meanwhile are passed over.
       if (told == 0 || told >= q.places_size()) break;
       q.mutable_places()->DeleteSubrange(0, told);
@@ -389,7 +398,9 @@ task<result<void>> repair::pull_all(node_id peer, layout::partition p) {
     CO_TRY(auto a, co_await ask(peer, std::move(q)));
     bytes next = a.next();
     if (!next.empty() && next <= from) co_return fail(errc::protocol, "a page that goes nowhere");
-    CO_TRY_VOID(co_await replica_.take(p, peer, std::move(a)));
+    std::vector<blocked_row> blocked;
+    CO_TRY_VOID(co_await replica_.take(p, peer, std::move(a), blocked));
+    co_await raise(std::move(blocked));
     if (next.empty()) co_return result<void>();
     from = std::move(next);
   }
@@ -411,15 +422,47 @@ task<result<void>> repair::send(node_id peer, layout::partition p, std::vector<b
     core_.status.bytes_sent += size;
     CO_TRY(auto a, co_await core::call<pb::register_answers>(core_, peer, wire::method::table_accept, q.SerializeAsString(), background(core_, 120s)));
     if (a.has_refused()) co_return fail(errc::stale_layout, "the layout went on");
-    for (const auto& r : a.rows()) {
-      if (!r.error()) continue;
+    if (a.rows_size() != q.rows_size()) co_return fail(errc::protocol, "answers are missing");
+    std::vector<blocked_row> blocked;
+    for (int n = 0; n < a.rows_size(); ++n) {
+      const auto& r = a.rows(n);
+      if (!r.error()) {
+        const auto sent = ballot::decode(q.rows(n).ballot());
+        if (auto by = sent ? kept_from(r, *sent) : std::nullopt) blocked.push_back({{static_cast<table_id>(q.rows(n).key().table()), q.rows(n).key().partition_key(), q.rows(n).key().sort_key()}, *by});
+        continue;
+      }
       // One row that cannot be taken does not keep the others away; what its disk cannot take now will come again.
       error why(static_cast<errc>(r.error()), r.detail());
       if (why != errc::clock_skew && why != errc::corrupt) co_return fail(std::move(why));
       replica_.passed_over(peer, why);
     }
+    co_await raise(std::move(blocked));
   }
   co_return result<void>();
+}
+
+// ------------------------------------------------------------------------------------------------- past a promise
+
+// The promise that kept this value from a replica which holds an older one; none: it took it, or needs nothing.
+std::optional<ballot> repair::kept_from(const pb::register_answer& a, const ballot& sent) {
+  if (a.error() || a.answer().empty()) return std::nullopt;
+  auto said = answer::decode(a.answer());
+  if (!said || said->yes || said->accepted >= sent || said->promised <= sent) return std::nullopt;
+  return said->promised;
+}
+
+// Whoever asked for it has long had its answer.
+bool repair::over(const ballot& promise) const { return promise.time.ms() + promise_ms_max < core_.rt.wall_ms(); }
+
+// A promise to an operation that came to nothing would keep the row from this replica until somebody writes it: for good, perhaps.
+task<void> repair::raise(std::vector<blocked_row> all) {
+  for (auto& b : all) {
+    if (!over(b.by)) continue;
+    auto r = co_await coordinator_.raise(std::move(b.key), core_.rt.now() + 20s);
+    if (r) continue;
+    core_.status.comparison.failed(core_.rt.now(), {}, "bringing a row past a promise: " + r.error().to_string());
+    co_return;  // the next comparison meets them again
+  }
 }
 
 // ------------------------------------------------------------------------------------------------- partitions new here

@@ -25,6 +25,7 @@ struct replica::change_set {
     bytes changed;    // as it will be; empty: as it is
     u128 before, after;
     ballot taken;     // of the value that is taken; none: the value stays
+    bool dropped = false;  // the row goes (a step left out on purpose)
   };
   pb::context judged;
   layout::partition p = 0;
@@ -107,7 +108,8 @@ task<result<void>> replica::lock(change_set& c, mono_time deadline) {
 task<result<void>> replica::commit(change_set& c) {
   for (const auto& i : c.items) {
     if (i.changed.empty()) continue;
-    c.batch.put(kv::family::row, i.place, i.changed);
+    if (i.dropped) c.batch.remove(kv::family::row, i.place);
+    else c.batch.put(kv::family::row, i.place, i.changed);
     merkle_.change(c.p, i.place, i.before, i.after, c.batch);
   }
   c.batch.append(std::move(c.hooked));
@@ -122,9 +124,6 @@ task<result<void>> replica::commit(change_set& c) {
     under_way_.erase(revision);
     finished_.wake_all();
   }
-  if (!r)
-    for (const auto& i : c.items)
-      if (!i.changed.empty()) merkle_.undo(c.p, i.place, i.before, i.after);
   changes_.ended(told, r.has_value());
   co_return r;
 }
@@ -156,6 +155,7 @@ void replica::take_value(change_set& c, std::size_t n, const cell& before, const
   const auto was = unpack(before.accepted_value).value_or(unpacked{}), is = unpack(after.accepted_value).value_or(unpacked{});
   i.before = merkle::digest(i.place, before.accepted, before.attempt.view(), was.present);
   i.after = merkle::digest(i.place, after.accepted, after.attempt.view(), is.present);
+  if (!is.present && core_.skips("tombstone_early")) i.after = u128{}, i.dropped = true;
   if (is.has_body) c.batch.put(kv::family::body, i.place, after.accepted.encode() + body);
   else if (was.has_body) c.batch.remove(kv::family::body, i.place);
   tell_hooks(c, i.key, before.accepted, before.accepted_value, after.accepted, after.accepted_value, c.hooked);
@@ -292,6 +292,10 @@ task<result<pb::register_answers>> replica::prepare(wire::caller from, pb::prepa
   if (r.changed) i.changed = now.encode();
   CO_TRY_VOID(co_await commit(c));
   out.set_answer(r.answer.encode());
+  if (q.with_body() && now.accepted) {
+    CO_TRY(auto h, co_await hold(i.place, now.encode(), true));
+    if (h.body && h.what.accepted == now.accepted) out.mutable_with()->set_content(*h.body);
+  }
   if (auto stale = layout_.stale(q.judged())) {
     a.Clear();
     *a.mutable_refused() = std::move(*stale);
@@ -459,7 +463,7 @@ void replica::passed_over(node_id peer, const error& why) {
   core_.status.other.failed(core_.rt.now(), peer, "a row that one of two homes cannot take: " + why.to_string());
 }
 
-task<result<void>> replica::take(layout::partition p, node_id from_whom, pb::pull_answer from) {
+task<result<void>> replica::take(layout::partition p, node_id from_whom, pb::pull_answer from, std::vector<blocked_row>& blocked) {
   const bytes prefix = partition_prefix(p);
   change_set c;
   std::vector<pb::pulled_row*> rows;
@@ -501,6 +505,7 @@ task<result<void>> replica::take(layout::partition p, node_id from_whom, pb::pul
     cell now = before;
     reply r = table::merge(now, theirs, newcomer);
     if (r.took) take_value(c, n, before, now, rows[n]->with().content());
+    if (now.accepted < theirs.accepted) blocked.push_back({i.key, now.promised});
     if (core_.skips("feed_repair")) i.taken = {};
     if (r.changed) i.changed = now.encode();
   }

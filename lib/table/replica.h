@@ -17,6 +17,12 @@
 
 namespace grenier::table {
 
+// A row whose newer value could not be taken, and the promise that was in its way.
+struct blocked_row {
+  row_key key;
+  ballot by;
+};
+
 class replica {
  public:
   replica(core&, layout_keeper&, copies&, change_log&);
@@ -43,7 +49,7 @@ class replica {
   void answer_query(std::uint16_t question, answerer a) { questions_[question] = std::move(a); }
 
   // For repair. Rows of another replica, through the gate; promises come along. One whose time is too far ahead is passed over, except by a newcomer.
-  task<result<void>> take(layout::partition, node_id from_whom, pb::pull_answer);
+  task<result<void>> take(layout::partition, node_id from_whom, pb::pull_answer, std::vector<blocked_row>& blocked);
   void passed_over(node_id peer, const error& why);
   // What is held of a row, as an accept to somebody else; nothing when nothing is.
   task<result<std::optional<pb::accept_row>>> accept_of(bytes place);

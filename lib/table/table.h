@@ -66,7 +66,7 @@ struct op_options {
   mono_time deadline = never;              // REQUIRED
   wire::priority priority = wire::priority::metadata;
   std::optional<table::fence> fence;
-  bool with_body = false;                  // reads
+  bool with_body = false;                  // reads; and what a judge is shown
   // Reads: called at most once, early, with what the nearest replica holds, before a quorum has agreed: to prefetch by, not to answer.
   std::move_only_function<void(const row&)> early;
 };

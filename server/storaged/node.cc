@@ -266,7 +266,7 @@ struct node::impl {
 
   // ------------------------------------------------------------------------------------------- starting
   void build() {
-    wire::options o{options.rpc_listen, *key, cluster_key, cluster, options.upload_limit, options.download_limit};
+    wire::options o{options.rpc_listen, *key, cluster_key, cluster, options.upload_limit, options.download_limit, options.protocol_version};
     endpoint = wire::make_endpoint(rt, net, std::move(o));
     directory = std::make_unique<cluster::directory>(rt, *endpoint, key->id());
     auto to = options.table;

@@ -38,6 +38,7 @@ struct node_options {
   std::optional<std::string> join;      // an invite's line; ignored by a node that has a cluster
   std::string data_dir;                 // only to be named to people
   std::uint64_t upload_limit = 0, download_limit = 0;
+  std::uint16_t protocol_version = wire::protocol_version;  // for tests of upgrades
   table::replicated::options table;
   block::manager::options block;
   store::service::options store;

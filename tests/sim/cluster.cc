@@ -84,7 +84,7 @@ void neighbourhood::start(std::size_t i, std::optional<std::string> join_line) {
     storaged::node_options o;
     o.zone = s.zone;
     o.rpc_listen = s.dials_only ? "" : "0.0.0.0:3901";
-    if (!s.dials_only) o.rpc_public = {"10.0.0." + std::to_string(i) + ":3901"};
+    if (!s.dials_only) o.rpc_public = {"10.0.0." + std::to_string(m.host()) + ":3901"};
     o.capacity_bytes = s.capacity_bytes;
     o.join = join_line;
     o.upload_limit = s.upload_limit;
@@ -94,6 +94,8 @@ void neighbourhood::start(std::size_t i, std::optional<std::string> join_line) {
     o.store.staleness = s.staleness;
     o.table.mutations = s.mutations;
     o.services = services;
+    o.block.mutations = o.store.mutations = s.mutations;
+    if (s.adjust) s.adjust(o);
     std::vector<block::drive> drives;
     drives.push_back({m.open_drive(), s.capacity_bytes});
     h->node = std::make_unique<storaged::node>(m.rt(), m.net(), *h->rows, std::move(drives), std::move(o));

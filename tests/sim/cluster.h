@@ -24,6 +24,7 @@ struct home_options {
   std::vector<std::string> mutations;
   std::size_t visited_bytes = 0;
   nanoseconds staleness = 0ns;
+  std::function<void(storaged::node_options&)> adjust;  // last
 };
 
 class neighbourhood {
@@ -39,6 +40,9 @@ class neighbourhood {
   bool ready(std::size_t i) const { return homes_[i] && homes_[i]->ready; }
   storaged::node& node(std::size_t i) { return *homes_[i]->node; }
   machine& at(std::size_t i) { return world_.at(i); }
+  home_options& settings(std::size_t i) { return settings_[i]; }  // from its next start on
+  // Its start() failed, and why; empty: it did not.
+  std::string failure(std::size_t i) const { return homes_[i] ? homes_[i]->failure : std::string(); }
   std::size_t size() const { return settings_.size(); }
 
   // Founds with home 0 and joins the others one by one; false when it did not settle in time.

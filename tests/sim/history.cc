@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <iterator>
 #include <limits>
 #include <unordered_set>
 
@@ -28,12 +29,36 @@ bool apply(const operation& o, std::uint64_t& state) {
       if (holds) state = o.value;
       return true;
     }
+    case operation::kind::open:
+    case operation::kind::close: return true;
   }
   return false;
 }
 
+// 0: no bucket, 1: an empty one, else what its key holds.
+bool apply_to_bucket(const operation& o, std::uint64_t& state) {
+  const bool sure = certain(o), done = o.result == operation::outcome::done;
+  switch (o.what) {
+    case operation::kind::write:
+      if (sure && done != (state > 0)) return false;
+      if (state > 0) state = o.value ? o.value : 1;
+      return true;
+    case operation::kind::read: return done ? state == (o.seen ? o.seen : 1) : state == 0;
+    case operation::kind::open:
+      if (sure && done != (state == 0)) return false;
+      if (state == 0) state = 1;
+      return true;
+    case operation::kind::close:
+      if (sure && !done) return o.seen ? state > 1 : state == 0;
+      if (done && state != 1) return false;
+      if (state == 1) state = 0;
+      return true;
+    default: return false;
+  }
+}
+
 std::string describe(const std::vector<operation>& all) {
-  constexpr const char* kinds[] = {"write", "read", "create", "replace"};
+  constexpr const char* kinds[] = {"write", "read", "create", "replace", "open", "close"};
   constexpr const char* results[] = {"pending", "done", "refused", "unknown", "failed"};
   std::string s;
   for (const auto& o : all) {
@@ -49,11 +74,47 @@ std::string describe(const std::vector<operation>& all) {
 
 }  // namespace
 
-std::string check_linearizable(std::vector<operation> h, bool& gave_up) {
-  gave_up = false;
+namespace {
+
+// Writes of unknown outcome that nobody is known to have met: each doubles what is to be searched.
+bool unseen(const std::vector<operation>& h, const operation& w) {
+  if (certain(w) || w.what == operation::kind::read || w.value == 0) return false;
+  return std::none_of(h.begin(), h.end(), [&](const operation& o) {
+    return (o.what == operation::kind::read && o.seen == w.value) || (o.what == operation::kind::write_if_equal && o.expected == w.value);
+  });
+}
+
+std::string search(std::vector<operation> h, bool& gave_up, history_of what);
+
+}  // namespace
+
+std::string check_linearizable(std::vector<operation> h, bool& gave_up, history_of what) {
   std::erase_if(h, [](const operation& o) {
     return o.result == operation::outcome::failed || (o.what == operation::kind::read && !certain(o));
   });
+  // What may never have happened did not, if the rest is explained without it.
+  std::vector<operation> less;
+  std::copy_if(h.begin(), h.end(), std::back_inserter(less), [&](const operation& o) { return !unseen(h, o); });
+  if (less.size() < h.size() && search(std::move(less), gave_up, what).empty() && !gave_up) return {};
+  std::string why = search(h, gave_up, what);
+  if (why.empty()) return why;
+  // For people: the answers of which any one could be the wrong one.
+  std::vector<operation> suspects;
+  for (std::size_t i = 0; i < h.size() && suspects.size() < 8; ++i) {
+    if (!certain(h[i])) continue;
+    auto others = h;
+    others.erase(others.begin() + static_cast<std::ptrdiff_t>(i));
+    bool unsure = false;
+    if (search(std::move(others), unsure, what).empty() && !unsure) suspects.push_back(h[i]);
+  }
+  if (!suspects.empty()) why += "and would be without any one of:\n" + describe(suspects);
+  return why;
+}
+
+namespace {
+
+std::string search(std::vector<operation> h, bool& gave_up, history_of what) {
+  gave_up = false;
   for (auto& o : h)
     if (!certain(o)) o.returned = std::numeric_limits<std::int64_t>::max();
   std::sort(h.begin(), h.end(), [](const operation& a, const operation& b) { return a.invoked < b.invoked; });
@@ -79,7 +140,7 @@ std::string check_linearizable(std::vector<operation> h, bool& gave_up) {
     for (std::size_t i = f.next; i < h.size() && h[i].invoked <= first_return; ++i) {
       if (taken[i]) continue;
       std::uint64_t state = f.state;
-      if (!apply(h[i], state)) continue;
+      if (!(what == history_of::key ? apply(h[i], state) : apply_to_bucket(h[i], state))) continue;
       taken[i] = true;
       std::string key(reinterpret_cast<const char*>(&state), sizeof state);
       for (std::size_t b = 0; b < h.size(); b += 8) {
@@ -109,5 +170,7 @@ std::string check_linearizable(std::vector<operation> h, bool& gave_up) {
   }
   return {};
 }
+
+}  // namespace
 
 }  // namespace grenier::sim

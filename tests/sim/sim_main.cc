@@ -1,324 +1,277 @@
-// grenier-sim: whole clusters in virtual time under faults, one seed after the other, each twice; every key's history is checked for
-// linearizability, every acknowledged object is read back whole from every home at the end, and homes must agree.
+// grenier-sim: whole clusters in virtual time, one seed after the other, under everything that the adversary knows (tests/sim/adversary).
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
-#include "sim/cluster.h"
+#include "sim/adversary/checkers.h"
+#include "sim/adversary/faults.h"
+#include "sim/adversary/mutations.h"
+#include "sim/adversary/shrink.h"
+#include "sim/adversary/workload.h"
 
 namespace grenier::sim {
 
 namespace {
 
-struct totals {
-  std::uint64_t operations = 0, answered = 0, faults = 0, violations = 0, undecided = 0;
+using ull = unsigned long long;
+
+struct order {
+  wishes each;
+  std::uint64_t first = 1, seeds = 20, jobs = 1, again_every = 10;
+  bool shrink = false, once = false, mutations = false;
 };
 
-bool verbose = false;
-
-// Content that can be told from its number, small ones in the row, every fourth in several blocks.
-bytes content_of(std::uint64_t value) {
-  bytes b = "value " + std::to_string(value) + "\n";
-  if (value % 4 == 0)
-    for (std::uint64_t i = 0; b.size() < 150'000; ++i) b += std::to_string(xxh3_64({}, value << 20 | i)) + "\n";
-  return b;
-}
-std::uint64_t value_of(const bytes& b) {
-  if (!b.starts_with("value ")) return UINT64_MAX;
-  std::uint64_t v = std::strtoull(b.c_str() + 6, nullptr, 10);
-  return content_of(v) == b ? v : UINT64_MAX;
-}
-
-class run {
- public:
-  explicit run(std::uint64_t seed) : cluster_(seed), world_(cluster_.world()) {
-    if (verbose)
-      cluster_.on_log = [this](std::size_t i, log_level, const std::string& s) {
-        std::fprintf(stderr, "%10.3f home %zu: %s\n", static_cast<double>(world_.now().time_since_epoch().count()) / 1e6, i, s.c_str());
-      };
-  }
-
-  std::string play(totals& t) {
-    std::size_t homes = 3 + world_.below(2);
-    sim::line l{.delay = milliseconds(1 + world_.below(35)), .jitter = milliseconds(world_.below(5))};
-    if (world_.below(3) == 0) l.loss = 0.01;
-    world_.set_all_lines(l);
-    for (std::size_t i = 0; i < homes; ++i) cluster_.add({.zone = "zone-" + std::to_string(i % 4)});
-    if (!cluster_.form()) return "the cluster did not form: " + failures();
-    if (auto r = cluster_.make_bucket(0, "sim-bucket"); !r) return "no bucket: " + r.error().to_string();
-    world_.run_for(1s);
-    started_ = world_.now();
-    for (int c = 0; c < clients; ++c) step(c);
-    mono_time end = world_.now() + seconds(20 + world_.below(20));
-    world_.call_at(world_.now() + 500ms, [this] { fault(); });
-    ending_ = end;
-    world_.run_for(end - world_.now());
-    std::string bad = quiesce();
-    for (auto& [key, history] : histories_) {
-      std::vector<operation> plain;
-      for (auto& o : history) {
-        ++t.operations;
-        t.answered += o->result == operation::outcome::done || o->result == operation::outcome::refused;
-        plain.push_back(*o);
-      }
-      bool gave_up = false;
-      std::string why = check_linearizable(plain, gave_up);
-      t.undecided += gave_up;
-      if (!why.empty() && bad.empty()) bad = "key " + key + " is not linearizable:\n" + why;
-    }
-    t.faults += faults_;
-    return bad;
-  }
-  std::uint64_t trace() const { return cluster_trace_ ? cluster_trace_ : const_cast<run*>(this)->world_.trace(); }
-
- private:
-  static constexpr int clients = 5;
-  static constexpr int keys = 4;
-  struct client_state {
-    std::shared_ptr<operation> current;
-    std::size_t home = 0;
-    std::map<std::string, std::pair<std::uint64_t, std::string>> known;  // key -> value, etag
-  };
-
-  std::string failures() {
-    std::string s;
-    for (std::size_t i = 0; i < cluster_.size(); ++i) s += "home " + std::to_string(i) + (cluster_.ready(i) ? " ready; " : " not ready; ");
-    return s;
-  }
-
-  std::int64_t now() const { return world_.now().time_since_epoch().count(); }
-
-  // ------------------------------------------------------------------------------------------- clients
-  void step(int c) {
-    if (world_.now() >= ending_ && ending_ != mono_time{}) return;
-    std::vector<std::size_t> on;
-    for (std::size_t i = 0; i < cluster_.size(); ++i)
-      if (cluster_.ready(i)) on.push_back(i);
-    if (on.empty()) return world_.call_at(world_.now() + 100ms, [this, c] { step(c); });
-    client_state& s = clients_[c];
-    s.home = on[world_.below(on.size())];
-    std::string key = "key-" + std::to_string(world_.below(keys));
-    auto o = std::make_shared<operation>();
-    o->client = c;
-    o->invoked = now();
-    std::uint64_t dice = world_.below(100);
-    store::conditions when;
-    if (dice < 40) {
-      o->what = operation::kind::read;
-    } else if (dice < 70) {
-      o->what = operation::kind::write;
-      o->value = ++next_value_;
-    } else if (dice < 78) {
-      o->what = operation::kind::write;  // a deletion
-    } else if (dice < 88 || !s.known.contains(key)) {
-      o->what = operation::kind::write_if_absent;
-      o->value = ++next_value_;
-      when.if_none_match = "*";
-    } else {
-      o->what = operation::kind::write_if_equal;
-      o->value = ++next_value_;
-      o->expected = s.known[key].first;
-      when.if_match = "\"" + s.known[key].second + "\"";
-    }
-    s.current = o;
-    histories_[key].push_back(o);
-    machine& m = cluster_.at(s.home);
-    m.root().spawn("client", perform(*this, c, cluster_.node(s.home), m.rt(), key, o, when));
-  }
-
-  static task<void> perform(run& self, int c, storaged::node& n, runtime& rt, std::string key, std::shared_ptr<operation> o, store::conditions when) {
-    nanoseconds at_most = 8s;
-    using out = operation::outcome;
-    if (o->what == operation::kind::read) {
-      auto r = co_await get_object(n, rt, "sim-bucket", key, at_most);
-      if (r) {
-        o->seen = value_of(r->first);
-        o->result = out::done;
-        if (o->seen == UINT64_MAX) self.corrupt_ = "a read of " + key + " gave bytes that were never written";
-        self.clients_[c].known[key] = {o->seen, r->second};
-      } else {
-        o->result = r.error().code == errc::no_such_key ? out::done : out::failed;
-      }
-    } else if (o->what == operation::kind::write && o->value == 0) {
-      auto r = co_await n.store().remove({{std::nullopt, true}, rt.now() + at_most}, "sim-bucket", key);
-      o->result = outcome_of(r ? std::nullopt : std::optional(r.error()));
-    } else {
-      auto r = co_await put_object(n, rt, "sim-bucket", key, content_of(o->value), when, at_most);
-      o->result = outcome_of(r ? std::nullopt : std::optional(r.error()));
-      if (r) self.clients_[c].known[key] = {o->value, r->etag};
-    }
-    o->returned = self.now();
-    self.finished(c, o);
-  }
-
-  static operation::outcome outcome_of(const std::optional<error>& e) {
-    using out = operation::outcome;
-    if (!e) return out::done;
-    switch (e->code) {
-      case errc::condition_failed:
-      case errc::no_such_key: return out::refused;
-      case errc::unavailable:
-      case errc::no_space:
-      case errc::access_denied:
-      case errc::clock_skew: return out::failed;
-      default: return out::unknown;
-    }
-  }
-
-  void finished(int c, const std::shared_ptr<operation>& o) {
-    if (clients_[c].current != o) return;
-    clients_[c].current.reset();
-    nanoseconds pause = milliseconds(world_.below(60));
-    world_.call_at(world_.now() + pause, [this, c] { step(c); });
-  }
-
-  // ------------------------------------------------------------------------------------------- faults
-  void crash(std::size_t i) {
-    cluster_.crash(i, world_.below(2) == 0);
-    for (int c = 0; c < clients; ++c)
-      if (clients_[c].current && clients_[c].home == i) {
-        auto o = clients_[c].current;
-        o->result = operation::outcome::unknown;
-        o->returned = now();
-        finished(c, o);
-      }
-    world_.call_at(world_.now() + milliseconds(100 + world_.below(6000)), [this, i] {
-      if (!cluster_.at(i).on()) cluster_.start(i);
-    });
-  }
-
-  void fault() {
-    if (world_.now() >= ending_) return;
-    ++faults_;
-    std::size_t i = world_.below(cluster_.size()), j = world_.below(cluster_.size());
-    nanoseconds lasts = milliseconds(200 + world_.below(5000));
-    switch (world_.below(7)) {
-      case 0:
-      case 1:
-        if (cluster_.at(i).on()) crash(i);
-        break;
-      case 2:
-        world_.partition({i});
-        world_.call_at(world_.now() + lasts, [this] { world_.heal(); });
-        break;
-      case 3:  // one way
-        if (i != j) world_.line(i, j).up = false;
-        world_.call_at(world_.now() + lasts, [this] { world_.heal(); });
-        break;
-      case 4:
-        cluster_.at(i).clock().skew = milliseconds(static_cast<std::int64_t>(world_.below(40000)) - 20000);
-        break;
-      case 5:
-        world_.line(i, j).delay = milliseconds(world_.below(400));
-        break;
-      case 6:
-        cluster_.at(i).kv_disk.behaviour.commit_delay = milliseconds(world_.below(40));
-        break;
-    }
-    world_.call_at(world_.now() + milliseconds(100 + world_.below(4000)), [this] { fault(); });
-  }
-
-  // ------------------------------------------------------------------------------------------- the end
-  std::string quiesce() {
-    world_.heal();
-    for (std::size_t i = 0; i < cluster_.size(); ++i) {
-      cluster_.at(i).clock().skew = milliseconds(0);
-      cluster_.at(i).kv_disk.behaviour.commit_delay = 300us;
-      for (std::size_t j = 0; j < cluster_.size(); ++j) world_.line(i, j).delay = 5ms;
-    }
-    world_.run_for(20s);
-    for (std::size_t i = 0; i < cluster_.size(); ++i) {
-      if (!cluster_.at(i).on()) cluster_.start(i);
-      if (!cluster_.wait_ready(i, 120s)) return "home " + std::to_string(i) + " does not come back";
-    }
-    world_.run_for(30s);
-    cluster_trace_ = world_.trace();
-    if (!corrupt_.empty()) return corrupt_;
-    for (int k = 0; k < keys; ++k) {
-      std::string key = "key-" + std::to_string(k);
-      for (std::size_t i = 0; i < cluster_.size(); ++i) {
-        auto o = std::make_shared<operation>();
-        o->client = 100 + static_cast<int>(i);
-        o->invoked = now();
-        auto r = cluster_.get(i, "sim-bucket", key);
-        o->returned = now();
-        if (r) {
-          o->seen = value_of(*r);
-          if (o->seen == UINT64_MAX) return "home " + std::to_string(i) + " gives wrong bytes for " + key;
-        } else if (r.error().code != errc::no_such_key) {
-          return "home " + std::to_string(i) + " cannot read " + key + " after everything healed: " + r.error().to_string();
-        }
-        o->result = operation::outcome::done;
-        histories_[key].push_back(o);
-      }
-    }
-    return {};
-  }
-
-  neighbourhood cluster_;
-  sim::world& world_;
-  std::array<client_state, clients> clients_;
-  std::map<std::string, std::vector<std::shared_ptr<operation>>> histories_;
-  std::uint64_t next_value_ = 0, faults_ = 0, cluster_trace_ = 0;
-  mono_time started_{}, ending_{};
-  std::string corrupt_;
+struct sums {
+  std::uint64_t operations = 0, answered = 0, faults = 0, violations = 0, undecided = 0, objects_read = 0, blocks_checked = 0;
 };
 
-int main_of(int argc, char** argv) {
-  std::uint64_t seeds = 20, first = 1;
-  bool once = false;
-  for (int i = 1; i < argc; ++i) {
-    auto value = [&]() -> std::uint64_t {
-      if (i + 1 >= argc) {
-        std::fprintf(stderr, "grenier-sim: %s needs a number\n", argv[i]);
-        std::exit(2);
-      }
-      return std::strtoull(argv[++i], nullptr, 10);
-    };
-    if (!std::strcmp(argv[i], "--seeds")) {
-      seeds = value();
-    } else if (!std::strcmp(argv[i], "--seed")) {
-      first = value();
-    } else if (!std::strcmp(argv[i], "--once")) {
-      once = true;
-    } else if (!std::strcmp(argv[i], "--verbose")) {
-      verbose = true;
-    } else {
-      std::fprintf(stderr, "usage: grenier-sim [--seeds N] [--seed S] [--once] [--verbose]\n");
-      return !std::strcmp(argv[i], "--help") ? 0 : 2;
-    }
+void usage(std::FILE* to) {
+  std::fprintf(to,
+               "usage: grenier-sim [--seeds N] [--seed S] [--jobs J] [--again N | --once] [--shrink]\n"
+               "                   [--faults A,B|none] [--workload A,B] [--mutation NAME] [--shape brief|upheaval|refuse]\n"
+               "                   [--checks A,B] [--keep N,M|none] [--clients N] [--until MS] [--verbose]\n"
+               "       grenier-sim --mutations [--seeds N] [--jobs J] [--mutation NAME]   the seed that finds each broken rule\n"
+               "       grenier-sim --names                                 what the names are\n"
+               "  --again N  every N-th seed is played twice, and the traces must be equal (10; --once: none)\n");
+}
+
+void print_names() {
+  std::printf("faults\n");
+  for (const auto& f : all_faults()) std::printf("  %-14s %s\n", std::string(f.name).c_str(), std::string(f.what).c_str());
+  std::printf("workloads\n");
+  for (const auto& x : all_workloads()) std::printf("  %-14s %s\n", std::string(x.name).c_str(), std::string(x.what).c_str());
+  std::printf("checkers, besides that each key's history is linearizable\n");
+  for (const auto& c : all_checkers()) std::printf("  %-14s %s\n", std::string(c.name).c_str(), std::string(c.what).c_str());
+  std::printf("mutations\n");
+  for (const auto& m : all_mutations()) std::printf("  %-24s %-8s %s\n", std::string(m.name).c_str(), std::string(m.rule).c_str(), std::string(m.what).c_str());
+}
+
+std::string play(const wishes& w, bool again, sums& t) {
+  tally mine;
+  std::uint64_t trace = 0;
+  std::string bad;
+  {
+    scene s(w);
+    bad = s.play(mine);
+    trace = s.trace();
   }
-  totals t;
-  for (std::uint64_t s = first; s < first + seeds; ++s) {
-    totals mine;
-    std::uint64_t trace = 0;
-    std::string bad;
-    {
-      run r(s);
-      bad = r.play(mine);
-      trace = r.trace();
-    }
-    if (bad.empty() && !once) {
-      totals again;
-      run r(s);
-      (void)r.play(again);
-      if (r.trace() != trace) bad = "two runs of one seed differ: something is not deterministic";
-    }
-    t.operations += mine.operations;
-    t.answered += mine.answered;
-    t.faults += mine.faults;
-    t.undecided += mine.undecided;
-    if (!bad.empty()) {
+  if (bad.empty() && again) {
+    tally other;
+    scene s(w);
+    (void)s.play(other);
+    if (s.trace() != trace) bad = "two runs of one seed differ: something is not deterministic";
+  }
+  t.operations += mine.operations;
+  t.answered += mine.answered;
+  t.faults += mine.faults;
+  t.undecided += mine.undecided;
+  t.objects_read += mine.objects_read;
+  t.blocks_checked += mine.blocks_checked;
+  return bad;
+}
+
+void tell(const order& o, const wishes& w, const std::string& bad) {
+  std::string s = "seed " + std::to_string(w.seed) + ": " + bad + "\nreplay it with: " + command_of(w) + "\n";
+  if (o.shrink) {
+    auto less = shrink(w, bad);
+    s += "shrunk (" + std::to_string(less.tries) + " tries) to: " + command_of(less.smallest) + "\n";
+    for (const auto& x : less.strikes)
+      s += "  fault " + std::to_string(x.number) + " after " + std::to_string(x.at / 1ms) + " ms: " + x.kind + "\n";
+    s += "  " + less.failure + "\n";
+  }
+  std::fputs(s.c_str(), stdout);
+  std::fflush(stdout);
+}
+
+sums play_some(const order& o, std::uint64_t job) {
+  sums t;
+  for (std::uint64_t s = o.first + job; s < o.first + o.seeds; s += o.jobs) {
+    wishes w = o.each;
+    w.seed = s;
+    const bool again = !o.once && (o.again_every <= 1 || s % o.again_every == 0);
+    if (std::string bad = play(w, again, t); !bad.empty()) {
       ++t.violations;
-      std::printf("seed %llu: %s\nreplay it with: scripts/sim --seeds 1 --seed %llu\n", static_cast<unsigned long long>(s), bad.c_str(),
-                  static_cast<unsigned long long>(s));
+      tell(o, w, bad);
+    }
+  }
+  return t;
+}
+
+// In processes of their own: a run is one thread, and a crash of one is found by its exit.
+sums play_all(const order& o) {
+  if (o.jobs == 1) return play_some(o, 0);
+  sums all;
+  std::vector<std::pair<pid_t, int>> children;
+  for (std::uint64_t job = 0; job < o.jobs; ++job) {
+    int ends[2];
+    if (pipe(ends) != 0) std::exit(2);
+    std::fflush(stdout);
+    const pid_t pid = fork();
+    if (pid < 0) std::exit(2);
+    if (pid == 0) {
+      close(ends[0]);
+      const sums mine = play_some(o, job);
+      const bool told = write(ends[1], &mine, sizeof mine) == static_cast<ssize_t>(sizeof mine);
+      std::fflush(stdout);
+      std::_Exit(told ? 0 : 2);
+    }
+    close(ends[1]);
+    children.emplace_back(pid, ends[0]);
+  }
+  for (auto [pid, from] : children) {
+    sums mine;
+    const bool told = read(from, &mine, sizeof mine) == static_cast<ssize_t>(sizeof mine);
+    close(from);
+    int status = 0;
+    waitpid(pid, &status, 0);
+    if (!told || status != 0) {
+      std::printf("a process ended with status %d: run its seeds one by one\n", status);
+      mine = {};
+      mine.violations = 1;
+    }
+    all.operations += mine.operations;
+    all.answered += mine.answered;
+    all.faults += mine.faults;
+    all.violations += mine.violations;
+    all.undecided += mine.undecided;
+    all.objects_read += mine.objects_read;
+    all.blocks_checked += mine.blocks_checked;
+  }
+  return all;
+}
+
+// The first seed that finds one broken rule; 0: none did.
+std::uint64_t hunt(const order& o, const rule_broken& m, std::string& how) {
+  for (std::uint64_t s = o.first; s < o.first + o.seeds; ++s) {
+    wishes w = o.each;
+    w.mutation = m.name;
+    w.seed = s;
+    sums t;
+    if (std::string bad = play(w, false, t); !bad.empty()) {
+      how = bad.substr(0, bad.find('\n'));
+      return s;
+    }
+  }
+  return 0;
+}
+
+int check_mutations(const order& o) {
+  std::vector<const rule_broken*> wanted;
+  for (const auto& m : all_mutations())
+    if (o.each.mutation.empty() || o.each.mutation == m.name) wanted.push_back(&m);
+  std::vector<pid_t> children;
+  std::printf("| rule | broken so | seed | found as |\n|---|---|---|---|\n");
+  std::fflush(stdout);
+  for (std::uint64_t job = 0; job < o.jobs; ++job) {
+    const pid_t pid = fork();
+    if (pid < 0) return 2;
+    if (pid > 0) {
+      children.push_back(pid);
+      continue;
+    }
+    int missed = 0;
+    for (std::size_t i = job; i < wanted.size(); i += o.jobs) {
+      const auto& m = *wanted[i];
+      std::string how = "not found";
+      const std::uint64_t s = hunt(o, m, how);
+      missed += s == 0;
+      std::printf("| %s | `%s`: %s | %llu | %s |\n", std::string(m.rule).c_str(), std::string(m.name).c_str(), std::string(m.what).c_str(), static_cast<ull>(s), how.c_str());
       std::fflush(stdout);
     }
+    std::_Exit(std::min(missed, 100));
   }
-  if (t.undecided) std::printf("%llu histories were too long to decide\n", static_cast<unsigned long long>(t.undecided));
-  std::printf("%llu operations were answered\n", static_cast<unsigned long long>(t.answered));
-  std::printf("%llu seeds, %llu operations, %llu faults, %llu violations\n", static_cast<unsigned long long>(seeds),
-              static_cast<unsigned long long>(t.operations), static_cast<unsigned long long>(t.faults), static_cast<unsigned long long>(t.violations));
+  int missed = 0;
+  for (pid_t p : children) {
+    int status = 0;
+    waitpid(p, &status, 0);
+    missed += WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+  }
+  std::printf("%zu mutations, %d not found within %llu seeds\n", wanted.size(), missed, static_cast<ull>(o.seeds));
+  return missed ? 1 : 0;
+}
+
+std::set<std::string> names_in(std::string list) {
+  std::set<std::string> all;
+  for (std::size_t at = 0; at <= list.size();) {
+    std::size_t end = std::min(list.find(',', at), list.size());
+    if (end > at) all.insert(list.substr(at, end - at));
+    at = end + 1;
+  }
+  all.erase("none");
+  return all;
+}
+
+template <class Table>
+bool all_known(const std::set<std::string>& names, const Table& table, const char* what) {
+  for (const auto& n : names)
+    if (std::none_of(table.begin(), table.end(), [&](const auto& x) { return x.name == n; })) {
+      std::fprintf(stderr, "grenier-sim: there is no %s '%s' (--names says what there is)\n", what, n.c_str());
+      return false;
+    }
+  return true;
+}
+
+// 0: go on.
+int parse(int argc, char** argv, order& o) {
+  bool seeds_said = false;
+  for (int i = 1; i < argc; ++i) {
+    const std::string a = argv[i];
+    auto text = [&]() -> std::string {
+      if (i + 1 < argc) return argv[++i];
+      std::fprintf(stderr, "grenier-sim: %s needs a value\n", a.c_str());
+      std::exit(2);
+    };
+    auto number = [&] { return std::strtoull(text().c_str(), nullptr, 10); };
+    if (a == "--seeds") o.seeds = number(), seeds_said = true;
+    else if (a == "--seed") o.first = number();
+    else if (a == "--jobs") o.jobs = std::max<std::uint64_t>(1, number());
+    else if (a == "--again") o.again_every = number();
+    else if (a == "--once") o.once = true;
+    else if (a == "--shrink") o.shrink = true;
+    else if (a == "--mutations") o.mutations = true;
+    else if (a == "--verbose") o.each.verbose = true;
+    else if (a == "--faults") o.each.faults = names_in(text());
+    else if (a == "--workload") o.each.workloads = names_in(text());
+    else if (a == "--checks") o.each.checks = names_in(text());
+    else if (a == "--mutation") o.each.mutation = text();
+    else if (a == "--shape") o.each.shape = text();
+    else if (a == "--clients") o.each.clients = number();
+    else if (a == "--until") o.each.until = milliseconds(number());
+    else if (a == "--keep") {
+      o.each.keep.emplace();
+      for (const auto& n : names_in(text())) o.each.keep->insert(std::strtoull(n.c_str(), nullptr, 10));
+    } else if (a == "--names") {
+      print_names();
+      std::exit(0);
+    } else {
+      usage(a == "--help" ? stdout : stderr);
+      std::exit(a == "--help" ? 0 : 2);
+    }
+  }
+  if (o.mutations && !seeds_said) o.seeds = 500;
+  if (o.each.faults && !all_known(*o.each.faults, all_faults(), "fault")) return 2;
+  if (o.each.checks && !all_known(*o.each.checks, all_checkers(), "checker")) return 2;
+  if (o.each.workloads && !all_known(*o.each.workloads, all_workloads(), "workload")) return 2;
+  if (!o.each.mutation.empty() && !all_known({o.each.mutation}, all_mutations(), "mutation")) return 2;
+  return 0;
+}
+
+int main_of(int argc, char** argv) {
+  order o;
+  if (int bad = parse(argc, argv, o); bad) return bad;
+  if (o.mutations) return check_mutations(o);
+  const auto began = std::chrono::steady_clock::now();
+  const sums t = play_all(o);
+  const double took = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  if (t.undecided) std::printf("%llu histories were too long to decide\n", static_cast<ull>(t.undecided));
+  std::printf("%llu operations were answered, %llu objects read back, %llu acknowledged objects looked for in two zones; %.0f seeds an hour\n", static_cast<ull>(t.answered),
+              static_cast<ull>(t.objects_read), static_cast<ull>(t.blocks_checked), static_cast<double>(o.seeds) / took * 3600);
+  std::printf("%llu seeds, %llu operations, %llu faults, %llu violations\n", static_cast<ull>(o.seeds), static_cast<ull>(t.operations), static_cast<ull>(t.faults),
+              static_cast<ull>(t.violations));
   return t.violations ? 1 : 0;
 }
 

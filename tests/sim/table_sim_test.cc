@@ -203,6 +203,42 @@ TEST_CASE("anti-entropy finds what no hint tells of") {
   CHECK(h.w.at(0).kv_disk.content(kv::family::body) == h.w.at(2).kv_disk.content(kv::family::body));
 }
 
+TEST_CASE("the promise to an operation that came to nothing keeps a row from a home for no longer than a minute") {
+  homes h(8);
+  h.grow(3);
+  REQUIRE(h.write(0, "k", "old"));
+  h.hub.drop = [](node_id, node_id to, wire::method m) { return to == home_id(2) && m == wire::method::table_accept; };
+  REQUIRE(h.write(0, "k", "new", share("body")));
+  auto r = *h.w.await(h.w.at(1), h[1].tables.compare_and_swap(homes::key("k"), [](const row&) -> result<row_value> { return fail(errc::condition_failed, "no"); }, h.soon()));
+  CHECK(r.failed_with(errc::condition_failed));  // all three have promised
+  h.w.run_for(20s);
+  h.hub.drop = nullptr;
+  h.w.run_for(90s);
+  CHECK(h.w.at(0).kv_disk.content(kv::family::merkle) == h.w.at(2).kv_disk.content(kv::family::merkle));
+  const auto& bodies = h.w.at(2).kv_disk.content(kv::family::body);
+  CHECK(std::any_of(bodies.begin(), bodies.end(), [](const auto& b) { return b.second.ends_with("body"); }));
+}
+
+TEST_CASE("a judge that asks for it is shown the body, and may keep it") {
+  homes h(9);
+  h.grow(3);
+  REQUIRE(h.write(0, "k", "one", share("the body")));
+  auto o = h.soon();
+  o.with_body = true;
+  judge keep = [](const row& now) -> result<row_value> {
+    if (!now.value.body) return fail(errc::internal, "no body");
+    return row_value{true, "two", now.value.body};
+  };
+  REQUIRE(*h.w.await(h.w.at(1), h[1].tables.compare_and_swap(homes::key("k"), std::move(keep), std::move(o))));
+  auto again = h.soon();
+  again.with_body = true;
+  auto r = *h.w.await(h.w.at(2), h[2].tables.read(homes::key("k"), std::move(again)));
+  REQUIRE(r);
+  CHECK(r->value.row == "two");
+  REQUIRE(r->value.body);
+  CHECK(*r->value.body == "the body");
+}
+
 TEST_CASE("merge rows are joined wherever they arrive") {
   homes h(8);
   h.grow(3);

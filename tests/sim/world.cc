@@ -79,6 +79,7 @@ struct connection : std::enable_shared_from_this<connection> {
     t += l.delay;
     if (l.jitter > 0ns) t += nanoseconds(static_cast<std::int64_t>(w.below(static_cast<std::uint64_t>(l.jitter.count()))));
     t = pass(sink.downlink_free_, sink.downlink_rate, t);
+    if (l.flip > 0 && !data.empty() && w.unit() < l.flip) data[w.below(data.size())] ^= static_cast<char>(1u << w.below(8));
     if (l.loss > 0 && w.unit() < l.loss) t += std::max<nanoseconds>(retransmit_min, 3 * l.delay);
     if (!e.flying.empty()) t = std::max(t, e.flying.back().arrives);
     e.unsent += data.size();
@@ -222,6 +223,10 @@ class simulated_network final : public network {
     if (!target) co_return fail(errc::invalid_argument, "'" + address + "' is not a simulated address");
     std::size_t me = m_.index(), other = *target;
     if (other >= w_.size()) co_return fail(errc::unavailable, address);
+    if (!address.starts_with(address_of(w_.at(other)))) {  // it has moved: nobody answers there
+      co_await sleep_until(m_.rt(), std::min(deadline, w_.now() + 3s));
+      co_return fail(errc::timed_out, "connecting to " + address);
+    }
     // SYN and answer: one round trip, tried again each second while the line is cut or the machine is off.
     for (;;) {
       nanoseconds rtt = w_.line(me, other).delay + w_.line(other, me).delay;
@@ -241,7 +246,7 @@ class simulated_network final : public network {
     auto c = std::make_shared<connection>(w_, me, other);
     adopt(c->end[0], m_);
     adopt(c->end[1], w_.at(other));
-    c->name[0] = "10.0.0." + std::to_string(me) + ":" + std::to_string(40000 + ++port_);
+    c->name[0] = address_of(m_) + std::to_string(40000 + ++port_);
     c->name[1] = address;
     w_.connections_.push_back(c);
     l.queue.push_back(std::make_unique<simulated_stream>(c, 1));
@@ -253,7 +258,7 @@ class simulated_network final : public network {
   result<std::unique_ptr<stream_listener>> listen(std::string address) override {
     auto colon = address.rfind(':');
     if (colon == std::string::npos) return fail(errc::invalid_argument, "'" + address + "' is not host:port");
-    std::string name = "10.0.0." + std::to_string(m_.index()) + address.substr(colon);
+    std::string name = address_of(m_) + address.substr(colon + 1);
     if (w_.listeners_.contains(name)) return fail(errc::already_exists, name + ": the port is taken");
     auto s = std::make_shared<listener_state>(m_.rt(), w_, name);
     w_.listeners_[name] = s.get();
@@ -296,11 +301,13 @@ class simulated_network final : public network {
     e.readers = std::make_unique<wait_list>(m.rt());
     e.writers = std::make_unique<wait_list>(m.rt());
   }
+  // Machine 3 is 10.0.0.3; after its address changed 10.0.0.103, 10.0.0.203 ...
   static std::optional<std::size_t> parse(const std::string& a) {
     constexpr std::string_view head = "10.0.0.";
     if (!a.starts_with(head) || a.find(':') == std::string::npos) return std::nullopt;
-    return std::stoul(a.substr(head.size()));
+    return std::stoul(a.substr(head.size())) % 100;
   }
+  static std::string address_of(const machine& m) { return "10.0.0." + std::to_string(m.host()) + ":"; }
   world& w_;
   machine& m_;
   std::vector<std::shared_ptr<listener_state>> mine_;
@@ -323,8 +330,10 @@ class simulated_drive final : public disk {
   task<result<void>> write_durable(std::string path, std::vector<shared_bytes> pieces) override {
     bytes all;
     for (const auto& p : pieces) all.append(*p);
+    unfinished under_way{m_, c_, path, all};
     CO_TRY_VOID(co_await pause(all.size()));
     if (c_.full || c_.used() + all.size() > c_.capacity_bytes) co_return fail(errc::no_space, path);
+    under_way.done = true;
     c_.files[path] = std::move(all);
     co_return result<void>();
   }
@@ -332,6 +341,7 @@ class simulated_drive final : public disk {
     CO_TRY_VOID(co_await pause(0));
     auto at = c_.files.find(path);
     if (at == c_.files.end()) co_return fail(errc::not_found, path);
+    if (c_.unreadable) co_return fail(errc::io_failed, path + ": a read error");
     if (offset >= at->second.size()) co_return bytes();
     co_return at->second.substr(offset, size_max);
   }
@@ -361,6 +371,17 @@ class simulated_drive final : public disk {
   }
 
  private:
+  // What a crash leaves of a file that was being written.
+  struct unfinished {
+    machine& m;
+    drive_content& c;
+    const std::string& path;
+    const bytes& all;
+    bool done = false;
+    ~unfinished() {
+      if (!done && m.dying() && c.torn) c.files[path + ".1.tmp"] = all.substr(0, all.size() / 2);
+    }
+  };
   task<result<void>> pause(std::size_t size_bytes) {
     co_await sleep_for(m_.rt(), size_bytes ? c_.delay + nanoseconds(static_cast<std::int64_t>(static_cast<double>(size_bytes) / c_.rate * 1e9)) : 50us);
     while (c_.hung) co_await sleep_for(m_.rt(), 100ms);
@@ -387,7 +408,7 @@ struct machine::pool final : work_pool {
 };
 
 machine::machine(world& w, std::size_t index, std::string name)
-    : world_(w), index_(index), name_(std::move(name)), clock_(w), pool_(std::make_unique<pool>(*this)) {}
+    : world_(w), index_(index), host_(index), name_(std::move(name)), clock_(w), pool_(std::make_unique<pool>(*this)) {}
 
 machine::~machine() { crash(true); }
 
@@ -411,6 +432,7 @@ void machine::start(std::function<std::shared_ptr<void>(machine&)> make) {
 void machine::crash(bool power_cut) {
   if (!on()) return;
   world_.note("crash " + name_);
+  dying_ = true;
   rt_->kill();
   clock_.queue_.clear();
   std::vector<std::pair<std::shared_ptr<connection>, int>> mine;
@@ -434,6 +456,22 @@ void machine::crash(bool power_cut) {
     if (!power_cut) c->push(i, {}, true);  // the kernel closes a dead program's sockets
   }
   rt_.reset();
+  dying_ = false;
+}
+
+void machine::move_address() {
+  auto renamed = [&](const std::string& old) { return "10.0.0." + std::to_string(host_) + old.substr(old.find(':')); };
+  const std::string before = "10.0.0." + std::to_string(host_) + ":";
+  host_ += 100;
+  std::vector<std::pair<std::string, void*>> mine;
+  for (const auto& l : world_.listeners_)
+    if (l.first.starts_with(before)) mine.push_back(l);
+  for (auto& [name, l] : mine) {
+    world_.listeners_.erase(name);
+    static_cast<listener_state*>(l)->address = renamed(name);
+    world_.listeners_[renamed(name)] = l;
+  }
+  for (std::size_t i = 0; i < world_.size(); ++i) world_.cut_connections(index_, i);
 }
 
 std::unique_ptr<grenier::disk> machine::open_drive(std::size_t i) { return std::make_unique<simulated_drive>(*this, drives.at(i)); }
@@ -465,6 +503,11 @@ void world::partition(const std::set<std::size_t>& a) {
 }
 void world::heal() {
   for (auto& [k, l] : lines_) l.up = true;
+}
+void world::cut_connections(std::size_t a, std::size_t b) {
+  for (std::size_t n = 0; n < connections_.size(); ++n)
+    if (auto c = connections_[n].lock(); c && ((c->index[0] == a && c->index[1] == b) || (c->index[0] == b && c->index[1] == a)))
+      for (int i = 0; i < 2; ++i) c->reset(i);
 }
 
 // The simulated calendar starts in 2026.

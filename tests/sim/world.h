@@ -25,6 +25,7 @@ struct line {
   nanoseconds jitter = 0ns;       // uniform in [0, jitter), order within a stream is kept
   double rate = 0;                // bytes/s; 0: no limit
   double loss = 0;                // of segments; a lost one comes after a retransmission
+  double flip = 0;                // of segments: one bit of it arrives as another
   bool up = true;
 };
 
@@ -35,6 +36,8 @@ struct drive_content {
   nanoseconds delay = 1ms;        // of a write, besides its size at `rate`
   double rate = 200e6;
   bool full = false, broken = false, hung = false;
+  bool unreadable = false;        // files are there, but reading one fails
+  bool torn = false;              // a crash leaves half of what was being written beside the files
   std::uint64_t used() const;
 };
 
@@ -84,6 +87,10 @@ class machine {
   grenier::network& net() { return *net_; }
   std::unique_ptr<grenier::disk> open_drive(std::size_t i = 0);
   std::unique_ptr<kv::store> open_kv() { return kv::open_simulated(*rt_, kv_disk); }
+  // Its address changes, as a home's does over night: connections break, and nobody knows the new one yet.
+  void move_address();
+  std::size_t host() const noexcept { return host_; }
+  bool dying() const noexcept { return dying_; }
   simulated_clock& clock() { return clock_; }
 
   kv::simulated_disk kv_disk;
@@ -98,7 +105,8 @@ class machine {
   friend struct connection;
   struct pool;
   world& world_;
-  std::size_t index_;
+  std::size_t index_, host_;
+  bool dying_ = false;
   std::string name_;
   simulated_clock clock_;
   std::unique_ptr<simulated_random> random_;
@@ -126,6 +134,8 @@ class world {
   // Both directions between every machine of `a` and every other one.
   void partition(const std::set<std::size_t>& a);
   void heal();
+  // Every connection between the two breaks; what was on its way is lost.
+  void cut_connections(std::size_t a, std::size_t b);
 
   mono_time now() const noexcept { return now_; }
   std::uint64_t wall_ms() const;
