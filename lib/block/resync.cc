@@ -181,12 +181,18 @@ task<manager::impl::home_answers> manager::impl::ask_homes(std::vector<block_has
 
 task<void> manager::impl::hand_over_some(layout::replica_set homes, std::vector<todo> some) {
   if (std::find(homes.begin(), homes.end(), self) != homes.end()) {
+    std::vector<std::pair<todo, bool>> known;
+    for (const auto& t : some)  // at home by now
+      if (auto refs = co_await here.references_of(t.hash)) known.emplace_back(t, refs->live > 0);
+    // At once, from here on: a newer layout may have made it a guest again, by a batch that must not come before this one.
     kv::batch b;
-    for (const auto& t : some) {  // at home by now
-      auto refs = co_await here.references_of(t.hash);
-      if (!refs) continue;
+    for (const auto& [t, live] : known) {
+      if (!here.is_home(t.hash)) {
+        later(here.guests, t, hand_over_max);
+        continue;
+      }
       here.guests.remove(b, t.hash);
-      if (refs->live == 0) here.garbage.add(b, {.hash = t.hash, .due_ms = ms_from_now(opt.grace_period)});
+      if (!live) here.garbage.add(b, {.hash = t.hash, .due_ms = ms_from_now(opt.grace_period)});
     }
     (void)co_await here.commit(std::move(b));
     co_return;
