@@ -9,6 +9,7 @@ constexpr std::size_t fresh_max = 1024;
 constexpr std::size_t slice = 512;
 // A clock that was wrong once must not put work off for ever.
 constexpr std::uint64_t ahead_max_ms = 2 * 3600 * 1000;
+constexpr nanoseconds pass_at_least_each = 10min;
 
 bytes encode(const todo& t) {
   bytes b;
@@ -83,8 +84,10 @@ task<bool> todo_queue::take_fresh(std::vector<todo>& to, std::size_t max) {
     if (t && *t && !busy_.contains(h)) {
       if ((*t)->due_ms <= rt_.wall_ms()) to.push_back(**t);
       else fresh_.emplace_back((*t)->due_ms, h);
-    } else if (!t || (!*t && known_.contains(h))) {
-      look_again_ = true;  // its batch was slow: the next pass finds it
+    } else if (t && !*t && known_.contains(h)) {
+      fresh_.emplace_back(rt_.wall_ms() + 1000, h);  // its batch is slow, and no pass would see it either
+    } else if (!t) {
+      look_again_ = true;
     }
   }
   co_return !to.empty();
@@ -94,6 +97,8 @@ task<void> todo_queue::pass(std::vector<todo>& to, std::size_t max) {
   if (cursor_.empty()) {
     cursor_ = bytes(1, static_cast<char>(kind_));
     earliest_ms_ = 0;
+    passed_ = 0;
+    passed_at_ = rt_.now();
     hurrying_ = std::exchange(hurry_, false);
   }
   while (to.size() < max) {
@@ -101,13 +106,16 @@ task<void> todo_queue::pass(std::vector<todo>& to, std::size_t max) {
     if (!rows || rows->empty()) {
       cursor_.clear();
       look_again_ = hurry_;
-      if (!rows) earliest_ms_ = rt_.wall_ms() + 10'000;
+      // An entry that was not met may be in a batch that is slow, and nothing else would lead to it.
+      const std::uint64_t soon = rt_.wall_ms() + 10'000;
+      if (!rows || passed_ < known_.size()) earliest_ms_ = earliest_ms_ ? std::min(earliest_ms_, soon) : soon;
       co_return;
     }
     std::uint64_t now = rt_.wall_ms();
     for (const auto& r : *rows) {
       if (to.size() >= max) break;
       cursor_ = r.key + '\0';
+      ++passed_;
       auto t = decode(r.key, r.value);
       if (!t || busy_.contains(t->hash)) continue;
       if (t->due_ms <= now || t->due_ms > now + ahead_max_ms || hurrying_)
@@ -124,15 +132,14 @@ task<std::vector<todo>> todo_queue::next(std::size_t max) {
     if (co_await take_fresh(to, max)) co_return to;
     if (look_again_) co_await pass(to, max);
     if (!to.empty()) co_return to;
-    std::uint64_t now = rt_.wall_ms(), wake = now + 600'000;
-    if (earliest_ms_) {
-      // Not more often than each second: a pass over a long queue is work.
-      wake = std::max(earliest_ms_, now + 1000);
-    }
+    std::uint64_t now = rt_.wall_ms(), wake = now + pass_at_least_each / 1ms;
+    // Not more often than each second: a pass over a long queue is work.
+    if (earliest_ms_) wake = std::min(wake, std::max(earliest_ms_, now + 1000));
     for (const auto& f : fresh_) wake = std::min(wake, std::max(f.first, now + 5));
     if (look_again_) wake = std::min(wake, now + 1000);
     co_await added_.wait(rt_.now() + milliseconds(wake - now));
-    if (earliest_ms_ && earliest_ms_ <= rt_.wall_ms()) look_again_ = true;
+    // Now and then whatever the times say: the clock they were made by may have been ahead.
+    if ((earliest_ms_ && earliest_ms_ <= rt_.wall_ms()) || (known_.size() && rt_.now() >= passed_at_ + pass_at_least_each)) look_again_ = true;
   }
 }
 

@@ -72,6 +72,8 @@ class todo_queue {
   std::uint64_t earliest_ms_ = 0;   // of what the last pass saw and did not take
   bool hurry_ = false, hurrying_ = false;  // asked for; and being done: in this pass everything is due
   bytes cursor_;
+  std::size_t passed_ = 0;          // entries that this pass met
+  mono_time passed_at_{};           // when it began
 };
 
 }  // namespace grenier::block

@@ -278,3 +278,57 @@ TEST_CASE("what was not synced is not seen, and a crash loses it") {
   g.reset();
   CHECK(d.content(family::row).empty());
 }
+
+TEST_CASE("what a batch changed in memory is taken back when it is dropped, last change first, and never after it was committed") {
+  world w;
+  simulated_disk d;
+  auto s = open_simulated(w.rt, d);
+  std::string log;
+  auto note = [&log](std::string what) { return [&log, what] { log += what; }; };
+  {
+    batch one = put_one(family::row, "x", "1"), other = put_one(family::row, "y", "1");
+    one.if_lost(note("a"));
+    other.if_lost(note("b"));
+    other.if_lost(note("c"));
+    one.append(std::move(other));
+    one.if_lost(note("d"));
+    CHECK(log.empty());
+  }
+  CHECK(log == "dcba");
+  {
+    batch kept = put_one(family::row, "x", "1");
+    kept.if_lost(note("lost"));
+    batch moved = std::move(kept);
+    w.run(commit_gives(*s, std::move(moved), std::nullopt));
+    batch nothing;  // nothing is to be made true: that cannot fail
+    nothing.if_lost(note("lost"));
+    w.run(commit_gives(*s, std::move(nothing), std::nullopt));
+  }
+  CHECK(log == "dcba");
+  batch too_large;
+  for (int i = 0; i < 5; ++i) too_large.put(family::row, std::to_string(i), bytes(15 << 20, 'x'));
+  too_large.if_lost(note("e"));
+  w.run(commit_gives(*s, std::move(too_large), errc::too_large));
+  CHECK(log == "dcbae");
+}
+
+TEST_CASE("the simulated store: a batch behind one that failed fails too, though there is room again; the next one does not") {
+  world w;
+  simulated_disk d;
+  d.behaviour.commit_delay = 200ms;
+  d.behaviour.full = true;
+  auto s = open_simulated(w.rt, d);
+  fates f{w, *s};
+  batch first = put_one(family::row, "x", "1");
+  first.if_lost([&d] { d.behaviour.full = false; });
+  f.commit(std::move(first), "a");
+  f.commit(put_one(family::row, "y", "1"), "b", 20ms);
+  f.commit(put_one(family::meta, "z", "1"), "c", 40ms);
+  f.wait();
+  CHECK(f.log == "undo c;undo b;undo a;failed a;failed b;failed c;");
+  CHECK(d.content(family::row).empty());
+  f.commit(put_one(family::row, "y", "2"), "d");
+  f.wait();
+  CHECK(f.log == "undo c;undo b;undo a;failed a;failed b;failed c;done d;");
+  CHECK(d.content(family::row).at("y") == "2");
+}

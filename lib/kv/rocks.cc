@@ -71,9 +71,14 @@ class no_text_log final : public rocksdb::Logger {
 // A batch on its way, and who waits for it.
 struct pending {
   batch changes;
-  undo_list undo;  // the home thread's
+  undo_list undo;  // the home thread's; of what its store leaves unanswered, memory is gone already
   std::shared_ptr<waiter> who;
   std::shared_ptr<result<void>> outcome;
+  pending(batch b, undo_list u, std::shared_ptr<waiter> w, std::shared_ptr<result<void>> o)
+      : changes(std::move(b)), undo(std::move(u)), who(std::move(w)), outcome(std::move(o)) {}
+  pending(pending&&) = default;
+  pending& operator=(pending&&) = default;
+  ~pending() { undo.forget(); }
 };
 
 // What a node must be able to write on a full disk: its own small state (else it could not even start), and removals.
@@ -181,7 +186,7 @@ class rocks_store final : public store {
       if (final_) co_return fail(*final_);
       if (stopping_) co_return fail(errc::cancelled, "stopping");
       undo_list undo = b.take_undo();
-      queue_.push_back({std::move(b), std::move(undo), w, outcome});
+      queue_.push_back(pending(std::move(b), std::move(undo), w, outcome));
       if (queue_.size() == 1) ready_.notify_one();
     }
     ++under_way_;

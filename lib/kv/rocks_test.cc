@@ -371,4 +371,57 @@ TEST_CASE("after a failed write nothing is written any more, reads go on") {
   w.run(commit_gives(*s, put_one(family::row, "small", "x"), std::nullopt));
 }
 
+// Two of them do not go to the log in one write.
+batch large(const bytes& key) {
+  batch b;
+  for (int i = 0; i < 3; ++i) b.put(family::row, key + std::to_string(i), bytes(14 << 20, 'x'));
+  return b;
+}
+
+TEST_CASE("a batch behind one that found no room fails too, and is taken back first; what only removes goes on") {
+  world w;
+  temporary t;
+  w.run(write_rows(*must_open(w, t.path), 2, 10));
+  auto s = must_open(w, t.path, {.free_reserve_bytes = std::size_t(1) << 60});
+  fates f{w, *s};
+  f.commit(large("a"), "a");
+  f.commit(large("b"), "b");
+  batch removal;
+  removal.remove(family::row, "row 0");
+  f.commit(std::move(removal), "c");
+  f.wait();
+  CHECK(f.log == "undo b;undo a;failed a;failed b;done c;");
+  w.run(has(*s, family::row, "row 0", std::nullopt));
+  w.run(has(*s, family::row, "b0", std::nullopt));
+}
+
+TEST_CASE("a batch behind one whose write failed fails too, and is taken back first") {
+  world w;
+  temporary t;
+  {
+    auto s = must_open(w, t.path);
+    w.run(write_rows(*s, 1, 100));
+    struct rlimit before;
+    REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+    auto handler = ::signal(SIGXFSZ, SIG_IGN);
+    struct rlimit tight = before;
+    tight.rlim_cur = fs::file_size(files(t.path, ".log").back()) + 1000;
+    REQUIRE(::setrlimit(RLIMIT_FSIZE, &tight) == 0);
+    fates f{w, *s};
+    f.commit(large("a"), "a");
+    f.commit(large("b"), "b");
+    f.commit(put_one(family::meta, "c", "1"), "c");
+    f.wait();
+    CHECK(f.log == "undo c;undo b;undo a;failed a;failed b;failed c;");
+    f.commit(put_one(family::meta, "d", "1"), "d");
+    f.wait();
+    CHECK(f.log == "undo c;undo b;undo a;failed a;failed b;failed c;undo d;failed d;");
+    REQUIRE(::setrlimit(RLIMIT_FSIZE, &before) == 0);
+    ::signal(SIGXFSZ, handler);
+  }
+  auto s = must_open(w, t.path);
+  for (const char* key : {"a0", "b0"}) w.run(has(*s, family::row, key, std::nullopt));
+  w.run(has(*s, family::meta, "c", std::nullopt));
+}
+
 }  // namespace grenier::kv::testing

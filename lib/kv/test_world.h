@@ -58,4 +58,28 @@ inline task<void> has(store& s, family f, bytes key, std::optional<bytes> expect
   CHECK((*r == expected));
 }
 
+// What became of batches that wait together, in the order of the events: "undo a;undo b;failed b;done c;".
+struct fates {
+  world& w;
+  store& s;
+  std::string log = {};
+  int left = 0;
+  void commit(batch b, std::string name, nanoseconds after = 0ns) {
+    ++left;
+    w.group.spawn("commit", commit_one(*this, std::move(b), std::move(name), after));
+  }
+  void wait() {
+    auto guard = asio::make_work_guard(w.io);
+    w.io.restart();
+    while (left) w.io.run_one();
+  }
+  static task<void> commit_one(fates& f, batch b, std::string name, nanoseconds after) {
+    if (after > 0ns) co_await sleep_for(f.w.rt, after);
+    b.if_lost([&f, name] { f.log += "undo " + name + ";"; });
+    auto r = co_await f.s.commit(std::move(b));
+    f.log += (r ? "done " : "failed ") + name + ";";
+    --f.left;
+  }
+};
+
 }  // namespace grenier::kv::testing

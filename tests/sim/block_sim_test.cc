@@ -5,6 +5,7 @@
 #include <zstd.h>
 
 #include "block/block.h"
+#include "block/todo.h"
 #include "crypto/crypto.h"
 #include "sim/block_fakes.h"
 
@@ -161,6 +162,38 @@ TEST_CASE("put returns when two zones have the synced bytes; the third fetches t
     CHECK(c.of(i).stats().blocks == 1);
     CHECK(c.of(i).stats().stored_bytes == b->size());
     CHECK(c.of(i).stats().guests == 0);
+  }
+}
+
+TEST_CASE("what is missing is fetched also when it was noted by a commit that took long") {
+  homes c(3);
+  c.w.run_for(10s);
+  auto b = c.noise();
+  auto h = crypto::hash_block(*b);
+  // Its entry is due long before it can be seen, and nothing else will wake who looks for it.
+  c.w.at(2).kv_disk.behaviour.commit_delay = 15s;
+  CHECK(c.put(0, b));
+  CHECK(c.until([&] { return c.copies(h) == 3; }, 2min));
+  c.w.at(2).kv_disk.behaviour.commit_delay = 300us;
+  CHECK(c.until([&] { return c.of(2).stats().resync_queue == 0; }, 2min));
+}
+
+TEST_CASE("work that was put off by a clock far ahead is taken up when the clock is right again") {
+  for (nanoseconds due : {nanoseconds(10s), nanoseconds(3min)}) {
+    world w(1);
+    auto& m = w.add("home");
+    m.start([](machine&) { return std::make_shared<int>(); });
+    auto kv = m.open_kv();
+    block::todo_queue queue(m.rt(), *kv, block::row_kind::missing);
+    m.clock().skew = milliseconds(3h);
+    kv::batch b;
+    queue.add(b, {.hash = crypto::hash_block("x"), .due_ms = m.rt().wall_ms() + static_cast<std::uint64_t>(due / 1ms)});
+    CHECK(*w.await(m, kv->commit(std::move(b))));
+    w.call_at(w.now() + 5s, [&] { m.clock().skew = 0ms; });
+    auto some = w.await(m, queue.next(10), 30min);
+    REQUIRE(some);
+    CHECK(some->size() == 1);
+    m.crash();
   }
 }
 

@@ -10,7 +10,7 @@ namespace grenier::sim {
 
 namespace {
 
-constexpr std::size_t configurations_max = 3'000'000;
+constexpr std::size_t configurations_max = 3'000'000, suspects_budget = 300'000;
 
 bool certain(const operation& o) { return o.result == operation::outcome::done || o.result == operation::outcome::refused; }
 
@@ -84,7 +84,8 @@ bool unseen(const std::vector<operation>& h, const operation& w) {
   });
 }
 
-std::string search(std::vector<operation> h, bool& gave_up, history_of what);
+// Looks at no more than `budget` configurations, and takes off it what it looked at.
+std::string search(std::vector<operation> h, bool& gave_up, history_of what, std::size_t& budget);
 
 }  // namespace
 
@@ -95,17 +96,23 @@ std::string check_linearizable(std::vector<operation> h, bool& gave_up, history_
   // What may never have happened did not, if the rest is explained without it.
   std::vector<operation> less;
   std::copy_if(h.begin(), h.end(), std::back_inserter(less), [&](const operation& o) { return !unseen(h, o); });
-  if (less.size() < h.size() && search(std::move(less), gave_up, what).empty() && !gave_up) return {};
-  std::string why = search(h, gave_up, what);
+  if (less.size() < h.size()) {
+    std::size_t budget = configurations_max;
+    if (search(std::move(less), gave_up, what, budget).empty() && !gave_up) return {};
+  }
+  std::size_t budget = configurations_max;
+  std::string why = search(h, gave_up, what, budget);
   if (why.empty()) return why;
-  // For people: the answers of which any one could be the wrong one.
+  // For people: the answers of which any one could be the wrong one, as far as that is seen at once: each is a search of its own, and one
+  // that fails again is as long as the first.
   std::vector<operation> suspects;
-  for (std::size_t i = 0; i < h.size() && suspects.size() < 8; ++i) {
+  budget = suspects_budget;
+  for (std::size_t i = 0; i < h.size() && suspects.size() < 8 && budget > 0; ++i) {
     if (!certain(h[i])) continue;
     auto others = h;
     others.erase(others.begin() + static_cast<std::ptrdiff_t>(i));
     bool unsure = false;
-    if (search(std::move(others), unsure, what).empty() && !unsure) suspects.push_back(h[i]);
+    if (search(std::move(others), unsure, what, budget).empty() && !unsure) suspects.push_back(h[i]);
   }
   if (!suspects.empty()) why += "and would be without any one of:\n" + describe(suspects);
   return why;
@@ -113,7 +120,7 @@ std::string check_linearizable(std::vector<operation> h, bool& gave_up, history_
 
 namespace {
 
-std::string search(std::vector<operation> h, bool& gave_up, history_of what) {
+std::string search(std::vector<operation> h, bool& gave_up, history_of what, std::size_t& budget) {
   gave_up = false;
   for (auto& o : h)
     if (!certain(o)) o.returned = std::numeric_limits<std::int64_t>::max();
@@ -152,10 +159,11 @@ std::string search(std::vector<operation> h, bool& gave_up, history_of what) {
         taken[i] = false;
         continue;
       }
-      if (seen.size() > configurations_max) {
+      if (budget == 0) {
         gave_up = true;
         return {};
       }
+      --budget;
       f.next = i + 1;
       if (certain(h[i])) --left;
       stack.push_back({state, i, 0});

@@ -223,3 +223,24 @@ TEST_CASE("each operation keeps to its budget of round trips") {
   // One more than planned: whether the upload is open is read first, since a blind write could undo a completion.
   row("multipart: abort", 2, l.trips(abort_upload(l.node(), l.admin(), "parts-abort", create("parts-abort"))));
 }
+
+// Not a matter of round trips: the whole way from the store to three tables, which the store's own tests do not have.
+TEST_CASE("an object that lies in its row gets tags at any home, and keeps its bytes") {
+  lab l;
+  REQUIRE(l.c.put(0, "lab-bucket", "small", body_of(5000, 1)));
+  for (std::size_t i = 0; i < 3; ++i) {
+    auto tagging = l.c.node(i).store().set_tags({{std::nullopt, true}, l.c.at(i).rt().now() + 30s}, "lab-bucket", "small", {{"home", std::to_string(i)}});
+    auto done = l.c.world().await(l.c.at(i), std::move(tagging));
+    REQUIRE(done);
+    CHECK_MESSAGE(*done, (*done ? std::string() : done->error().to_string()));
+    for (std::size_t at = 0; at < 3; ++at) {
+      auto tags = l.c.world().await(l.c.at(at), l.c.node(at).store().get_tags({{std::nullopt, true}, l.c.at(at).rt().now() + 30s}, "lab-bucket", "small"));
+      REQUIRE(tags);
+      REQUIRE(*tags);
+      CHECK((**tags == std::vector<model::tag>{{"home", std::to_string(i)}}));
+      auto content = l.c.get(at, "lab-bucket", "small");
+      REQUIRE(content);
+      CHECK((*content == body_of(5000, 1)));
+    }
+  }
+}

@@ -219,6 +219,20 @@ std::map<std::string, block_hash> block_files(scene& s, std::size_t i) {
   return all;
 }
 
+// What a home's own rows say of a block, for people.
+std::string noted(scene& s, std::size_t i, const block_hash& h) {
+  const auto& rows = s.homes.at(i).kv_disk.content(kv::family::block);
+  std::string text;
+  for (auto [kind, what] : {std::pair{'f', "file"}, {'q', "missing"}, {'u', "guest"}, {'g', "garbage"}})
+    if (auto at = rows.find(bytes(1, kind) + h.str()); at != rows.end()) {
+      text += std::string(text.empty() ? "" : ", ") + what;
+      if (kind != 'f' && at->second.size() >= 20)
+        text += " due in " + std::to_string((static_cast<std::int64_t>(read_u64(at->second)) - static_cast<std::int64_t>(s.w.wall_ms())) / 1000) + " s, tried " +
+                std::to_string(read_u32(bytes_view(at->second).substr(16))) + " times";
+    }
+  return " (its rows: " + (text.empty() ? "none" : text) + ")";
+}
+
 // Every block that a row names is at each of its replicas, and replicas know why.
 std::string kept_now(scene& s) {
   const auto on = s.ready_homes();
@@ -234,9 +248,9 @@ std::string kept_now(scene& s) {
   for (const auto& [hash, by] : t->wanted)
     for (const auto& r : l.current.replicas(layout::partition_of(hash, l.partition_count()))) {
       const std::string what = "home " + std::to_string(home[r]) + " has no ", which = " block " + hash.short_hex() + " of " + *by.begin();
-      if (!here[home[r]].contains(hash)) return what + "file of" + which;
+      if (!here[home[r]].contains(hash)) return what + "file of" + which + noted(s, home[r], hash);
       auto refs = answer(s, home[r], references_here(s.homes.node(home[r]), hash));
-      if (!refs || refs->empty()) return what + "reference to" + which;
+      if (!refs || refs->empty()) return what + "reference to" + which + noted(s, home[r], hash);
     }
   return {};
 }
