@@ -65,7 +65,7 @@ def shown(cluster, count, home=0):
             assert s["photos"] == count and not left.keys() & {"waiting", "completing", "standing_by", "looking"}, (h, s["photos"], left)
         return True
 
-    until(f"{count} photos are shown with all their sizes", enough, 180, 0.3)
+    until(f"{count} photos are shown with all their sizes", enough, 480, 0.3)
 
 
 @pytest.fixture(scope="module")
