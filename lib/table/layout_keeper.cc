@@ -69,7 +69,7 @@ task<result<void>> layout_keeper::adopt(layout::state s, bool founding) {
       if (auto before = maps.find(s.current.number); before != maps.end())
         for (std::size_t i = 0; i < s.partition_count(); ++i) {
           const auto p = static_cast<layout::partition>(i);
-          if (has(s.current.replicas(p), core_.self) && has(s.next->replicas(p), core_.self) && bit(before->second, p)) set_bit(map, p);
+          if (has(s.current.replicas(p), core_.self) && has(s.next->replicas(p), core_.self) && bit(before->second, p) && may_stay(s, p)) set_bit(map, p);
         }
       maps[s.next->number] = std::move(map);
     }
@@ -95,6 +95,16 @@ task<result<void>> layout_keeper::adopt(layout::state s, bool founding) {
   for (auto& fn : listeners_) fn(*state_);
   changed_.wake_all();
   co_return result<void>();
+}
+
+// Whether a replica of both versions needs to merge nothing for the next one. Of three it never decides alone: whoever it decides with was
+// in the same quorums, or has merged from one. Of two or one it may, and then has to know what quorums without it had taken.
+bool layout_keeper::may_stay(const layout::state& s, layout::partition p) const {
+  auto needs_me = [&](const layout::version& v) {
+    const auto& all = v.replicas(p);
+    return !layout::can_be_quorum(v, p, {core_.self}, {all.begin(), all.end()});
+  };
+  return s.next->replicas(p).size() > 2 || !needs_me(*s.next) || needs_me(s.current);
 }
 
 task<result<void>> layout_keeper::fetch_from(node_id from, mono_time deadline) {

@@ -59,6 +59,7 @@ class layout_keeper {
   std::set<node_id> synced_of_next(layout::partition) const;
   std::set<node_id> knowing() const;
   void announce();
+  bool may_stay(const layout::state&, layout::partition) const;
   bool has_bit(std::uint64_t version, layout::partition) const;
   static bool bit(bytes_view map, layout::partition p);
 

@@ -474,6 +474,13 @@ struct repair::sync_state {
   semaphore at_once;
 };
 
+// From a read quorum of the current version; who counts in that one already is part of it.
+bool repair::merged_enough(const sync_state& s, layout::partition p) const {
+  auto from = s.merged.at(p);
+  if (layout_.counts(p) & 1) from.insert(core_.self);
+  return layout::is_quorum(s.layout->current, p, from, {core_.self});
+}
+
 task<bool> repair::sync_one(node_id source, layout::partition p) {
   auto empty = co_await replica_.empty(p);
   auto r = empty && *empty ? co_await pull_all(source, p) : co_await reconcile(source, p);
@@ -485,9 +492,7 @@ task<bool> repair::sync_one(node_id source, layout::partition p) {
 }
 
 task<void> repair::sync_from(node_id source, std::shared_ptr<sync_state> s) {
-  auto enough = [this, &s](layout::partition p) {
-    return layout::is_quorum(s->layout->current, p, s->merged[p], {core_.self});
-  };
+  auto enough = [this, &s](layout::partition p) { return merged_enough(*s, p); };
   std::vector<layout::partition> ask_for;
   for (const auto& [p, from] : s->merged)
     if (has(s->layout->current.replicas(p), source) && !enough(p)) ask_for.push_back(p);
@@ -534,7 +539,7 @@ task<void> repair::sync_round() {
   }
   std::vector<layout::partition> done;
   for (const auto& [p, from] : s->merged)
-    if (layout::is_quorum(s->layout->current, p, from, {core_.self})) done.push_back(p);
+    if (merged_enough(*s, p)) done.push_back(p);
   if (done.empty()) co_return;
   // What was merged from a quorum of the current version counts there, too.
   if (s->layout->next) {

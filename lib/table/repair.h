@@ -52,6 +52,7 @@ class repair {
   task<void> sync_loop();
   task<void> sync_round();
   struct sync_state;
+  bool merged_enough(const sync_state&, layout::partition) const;
   task<void> sync_from(node_id source, std::shared_ptr<sync_state>);
   task<bool> sync_one(node_id source, layout::partition);
 

@@ -159,6 +159,36 @@ TEST_CASE("two of three dark: refused within two seconds, and nothing is lost") 
   CHECK(h.read(1, "a")->value.row == "3");
 }
 
+TEST_CASE("three become two: the one that may then decide alone first learns what the two others had taken without it") {
+  homes h(12);
+  h.mutations = {"no_anti_entropy"};  // else it would hear of it anyway, a little later
+  h.grow(3);
+  const auto& v = h[0].tables.layout().current;
+  std::size_t casting = 0;
+  for (std::size_t i = 0; i < 3; ++i)
+    if (v.casting == home_id(i)) casting = i;
+  const std::size_t stays = (casting + 1) % 3, leaves = (casting + 2) % 3;
+  REQUIRE(h.write(leaves, "k", "old"));
+  h.w.run_for(5s);
+  h.hub.drop = [to_whom = home_id(casting)](node_id, node_id to, wire::method m) { return to == to_whom && m == wire::method::table_accept; };
+  REQUIRE(h.write(leaves, "k", "new"));
+  h.crash(leaves);  // and with it the note that somebody has missed it
+  h.hub.drop = nullptr;
+  auto edit = [&](const layout::state& now) -> result<std::vector<layout::member>> {
+    auto all = now.current.members;
+    std::erase_if(all, [&](const layout::member& m) { return m.node == home_id(leaves); });
+    return all;
+  };
+  REQUIRE(*h.w.await(h.w.at(stays), h[stays].tables.change_members(edit, {home_id(leaves)}, h.w.now() + 20s)));
+  REQUIRE(h.settled(2, 120s));
+  REQUIRE(h[stays].tables.layout().current.casting == home_id(casting));
+  h.w.partition({stays});
+  h.w.run_for(20s);
+  auto r = h.read(casting, "k");
+  REQUIRE(r);
+  CHECK(r->value.row == "new");
+}
+
 TEST_CASE("two homes: both are waited for; the first goes on alone, the second does not") {
   homes h(6);
   h.grow(2);
