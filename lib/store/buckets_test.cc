@@ -345,6 +345,26 @@ TEST_CASE("counters follow every change and survive a restart") {
   CHECK(count() == std::tuple(1, 50, 0));
 }
 
+TEST_CASE("counters survive a restart whatever a bucket's id begins with") {
+  home h;
+  std::string name;
+  for (int i = 0; i < 10'000 && name.empty(); ++i) {
+    const std::string next = "bucket-" + std::to_string(i);
+    REQUIRE(h.run(h.store->create_bucket(h.as_alice(), next, "grenier")));
+    auto b = h.run(h.store->find_bucket(next, h.rt.now() + 10s));
+    REQUIRE(b);
+    if (b->id.str().front() == '\xff') name = next;
+  }
+  REQUIRE_FALSE(name.empty());
+  REQUIRE(h.run(h.store->create_upload(h.as_alice(), {.bucket = name, .key = "x"})));
+  REQUIRE(h.run(h.store->count(h.as_alice(), name))->uploads == 1);
+  h.pass(1s);
+  auto rows = h.below->rows;
+  h.finish(h.store->stop());
+  h.start(rows);
+  CHECK(h.run(h.store->count(h.as_alice(), name))->uploads == 1);
+}
+
 TEST_CASE("of differing counts the one that two share, else the newest") {
   home h;
   REQUIRE(h.put("x", "1"));

@@ -93,7 +93,7 @@ void service::impl::count_change(const table::change& c, kv::batch& b, std::int6
 }
 
 task<result<void>> service::impl::load_counters() {
-  kv::scan_options range{count_prefix, count_prefix + '\xff'};
+  kv::scan_options range{count_prefix, end_of(count_prefix)};
   for (;;) {
     CO_TRY(auto entries, co_await kv.scan(kv::family::meta, range));
     if (entries.empty()) break;

@@ -74,6 +74,12 @@ struct block_lists {
 struct receiving;
 struct work;
 
+// What comes after every key that begins so. (With 0xff behind it, keys that go on with 0xff would be left out.)
+inline bytes end_of(bytes prefix) {
+  ++prefix.back();
+  return prefix;
+}
+
 struct service::impl {
   impl(runtime&, kv::store&, std::unique_ptr<backend>, hybrid_clock&, options);
 

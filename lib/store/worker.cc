@@ -78,7 +78,7 @@ task<bool> service::impl::work_round() {
   kv::scan_options range{work_prefix, due_key(rt.wall_ms() + 1, 0), round_entries};
   auto entries = co_await kv.scan(kv::family::task_queue, range);
   if (!entries) co_return false;
-  auto misdated = co_await kv.scan(kv::family::task_queue, {due_key(rt.wall_ms() + ahead_max_ms, 0), work_prefix + '\xff', round_entries});
+  auto misdated = co_await kv.scan(kv::family::task_queue, {due_key(rt.wall_ms() + ahead_max_ms, 0), end_of(work_prefix), round_entries});
   if (misdated) std::ranges::move(*misdated, std::back_inserter(*entries));
   fan_out<result<void>> f(rt, tasks);
   std::size_t started_now = 0;
@@ -125,7 +125,7 @@ task<result<bool>> service::impl::do_work(work& w) {
 // ------------------------------------------------------------------------------------------------- puts that left something
 
 task<result<void>> service::impl::find_left_intents() {
-  kv::scan_options range{intent_prefix, intent_prefix + '\xff'};
+  kv::scan_options range{intent_prefix, end_of(intent_prefix)};
   std::optional<version_id> last;
   for (;;) {
     CO_TRY(auto entries, co_await kv.scan(kv::family::task_queue, range));

@@ -230,7 +230,12 @@ std::string noted(scene& s, std::size_t i, const block_hash& h) {
         text += " due in " + std::to_string((static_cast<std::int64_t>(read_u64(at->second)) - static_cast<std::int64_t>(s.w.wall_ms())) / 1000) + " s, tried " +
                 std::to_string(read_u32(bytes_view(at->second).substr(16))) + " times";
     }
-  return " (its rows: " + (text.empty() ? "none" : text) + ")";
+  std::string where;
+  for (std::size_t n = 0; n < s.homes.size(); ++n) {
+    const auto files = block_files(s, n);
+    if (std::any_of(files.begin(), files.end(), [&](const auto& f) { return f.second == h; })) where += " " + std::to_string(n);
+  }
+  return " (its rows: " + (text.empty() ? "none" : text) + "; files are at:" + (where.empty() ? " none" : where) + ")";
 }
 
 // Every block that a row names is at each of its replicas, and replicas know why.

@@ -155,6 +155,15 @@ void unreadable(scene& s, dice_of& d) {
     s.destroyed_at = s.now_ns();
   });
 }
+std::size_t copies(scene& s) {
+  const auto on = s.ready_homes();
+  return on.empty() ? s.homes_first : s.homes.node(on.front()).tables().layout().newest().copies();
+}
+bool is_elsewhere(scene& s, std::size_t but, const std::string& file) {
+  for (std::size_t n = 0; n < s.homes.size(); ++n)
+    if (n != but && !s.gone.contains(n) && s.homes.at(n).drives[0].files.contains(file)) return true;
+  return false;
+}
 void rot(scene& s, dice_of& d) {
   auto i = s.victim ? s.victim : any_home(s, d);
   if (!i || s.gone.contains(*i)) return;
@@ -163,6 +172,8 @@ void rot(scene& s, dice_of& d) {
   for (std::uint64_t n = 1 + below(d, 4); n > 0; --n) {
     auto at = std::next(files.begin(), static_cast<std::ptrdiff_t>(below(d, files.size())));
     if (at->second.empty()) continue;
+    // Of two homes the first one alone keeps one copy, and says so: that one is all there is.
+    if (copies(s) < 3 && !is_elsewhere(s, *i, at->first)) continue;
     if (below(d, 4) == 0) at->second.resize(below(d, at->second.size()));
     else at->second[below(d, at->second.size())] ^= static_cast<char>(1u << below(d, 8));
   }
