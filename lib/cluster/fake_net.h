@@ -159,7 +159,7 @@ class endpoint final : public wire::endpoint {
   }
   void on_invite(std::move_only_function<task<std::optional<bytes>>(bytes)>) override {}
   void on_connection(std::move_only_function<void(node_id, bool)> f) override { on_connection_ = std::move(f); }
-  void set_cluster_key(bytes) override {}
+  void set_cluster_keys(std::vector<bytes>) override {}
   refusals refused() const override { return {}; }
 
   std::string address() const { return ip + ":" + std::to_string(port); }

@@ -38,7 +38,7 @@ task<result<std::shared_ptr<connection>>> endpoint_impl::dial(std::string addres
   if (!reply) {
     // A reset while the refusal travels says the same as an end of the stream.
     error e = reply.error() == errc::unavailable ? error(errc::access_denied, "the other side closed the connection") : reply.error();
-    co_return fail(explain(e, invited ? " without a word: the invite is wrong or spent" : " without a word: another cluster key?"));
+    co_return fail(explain(e, invited ? " without a word: the invite is wrong, spent, or older than the last removal of a home" : " without a word: another cluster key?"));
   }
   nanoseconds round_trip = rt_.now() - asked;
   auto proof = i.on_reply(*reply);
@@ -55,11 +55,16 @@ task<result<std::shared_ptr<connection>>> endpoint_impl::dial(std::string addres
 }
 
 // One try; true when it ended in a connection.
-task<bool> endpoint_impl::try_address(node_id id, std::string address, bool former) {
-  auto c = co_await dial(address, credential{former ? former_key_ : key_, {}, former}, id, rt_.now() + connect_time + handshake_time);
+task<bool> endpoint_impl::try_address(node_id id, std::string address, credential with) {
+  const bool former = with.former;
+  auto c = co_await dial(address, std::move(with), id, rt_.now() + connect_time + handshake_time);
   auto at = peers_.find(id);
   if (at == peers_.end() || !at->second.kept || stopping_) {
     if (c) (*c)->close("not wanted any more");
+    co_return false;
+  }
+  if (c && former && (*c)->who().self_former) {  // it had that key changed as well: a later round shows a newer one
+    (*c)->close("this key is a former one on both sides");
     co_return false;
   }
   if (c && (*c)->who().peer_former && !may_use_former(id)) {
@@ -85,7 +90,7 @@ task<void> endpoint_impl::look_for_straight(node_id id) {
   for (const auto& address : std::vector(at->second.addresses)) {
     at = peers_.find(id);
     if (stopping_ || at == peers_.end() || !at->second.kept || !at->second.current || !at->second.current->carried_by()) co_return;
-    if (!relay::is_address(address) && co_await try_address(id, address, false)) co_return;
+    if (!relay::is_address(address) && co_await try_address(id, address, credential{key_, {}, false})) co_return;
   }
 }
 
@@ -119,10 +124,12 @@ task<void> endpoint_impl::dial_loop(node_id id) {
       continue;
     }
     std::size_t count = p.addresses.size();
-    // A peer that was away while the key was changed knows the former one only.
-    bool former = !former_key_.empty() && (attempt / count) % 2 == 1;
+    // A peer that was away while the key was changed knows a former one only: each second round tries one of those.
+    const std::size_t round = attempt / count;
+    credential with{key_, {}, false};
+    if (!former_keys_.empty() && round % 2 == 1) with = {former_keys_[round / 2 % former_keys_.size()], {}, true};
     std::string address = p.addresses[attempt++ % count];
-    if (co_await try_address(id, std::move(address), former)) continue;
+    if (co_await try_address(id, std::move(address), std::move(with))) continue;
     at = peers_.find(id);
     if (at == peers_.end() || !at->second.kept || stopping_ || attempt % count != 0 || at->second.current) continue;
     auto jittered = nanoseconds(static_cast<std::int64_t>(static_cast<double>(pause.count()) * (0.5 + rt_.random().unit())));
@@ -153,11 +160,14 @@ void endpoint_impl::forget(node_id id) {
   drop_if_unused(id);
 }
 
-void endpoint_impl::set_cluster_key(bytes key) {
-  ASSERT(key.size() == 32);
-  if (key == key_) return;
-  former_key_ = std::move(key_);
-  key_ = std::move(key);
+void endpoint_impl::set_cluster_keys(std::vector<bytes> newest_first) {
+  ASSERT(!newest_first.empty() && std::ranges::all_of(newest_first, [](const bytes& k) { return k.size() == 32; }));
+  const bool changed = newest_first.front() != key_;
+  key_ = std::move(newest_first.front());
+  newest_first.erase(newest_first.begin());
+  if (newest_first.size() > former_keys_max) newest_first.resize(former_keys_max);
+  former_keys_ = std::move(newest_first);
+  if (!changed) return;
   auto all = connections_;
   for (auto& [number, c] : all)
     if (c->who().self_former) c->close("the cluster key was changed");

@@ -147,6 +147,13 @@ std::vector<node_id> endpoint_impl::peers() const {
   return ids;
 }
 
+std::vector<node_id> endpoint_impl::newer_key_at() const {
+  std::vector<node_id> ids;
+  for (const auto& [id, p] : peers_)
+    if (p.current && p.current->who().self_former) ids.push_back(id);
+  return ids;
+}
+
 std::string endpoint_impl::peer_address(node_id id) const {
   auto p = find(id);
   return p && p->current && !p->current->carried_by() ? p->current->peer_address() : std::string();

@@ -59,12 +59,14 @@ class endpoint_impl final : public endpoint {
         options_(std::move(o)),
         self_{options_.key, options_.cluster, rt.random().next(), options_.version, options_.version_oldest},
         key_(options_.cluster_key),
+        former_keys_(options_.former_keys),
         shared_{rt, task_group(rt), {}, rate_limit(options_.send_limit), rate_limit(options_.receive_limit)},
         relay_(rt, shared_.group, options_.key.id(),
                {[this](node_id to, message m, call_options o) { return call(to, method::relay, std::move(m), o); },
                 [this](node_id n) { return connected(n) && !carried_by(n); }, [this](std::unique_ptr<byte_stream> s) { take_in(std::move(s)); }}),
         lookups_(rt, lookups_max) {
     ASSERT(key_.empty() || key_.size() == 32);
+    if (former_keys_.size() > former_keys_max) former_keys_.resize(former_keys_max);
     crypto::init();
     serve(method::relay, [this](caller who, message m) { return relay_.serve(std::move(who), std::move(m)); });
   }
@@ -84,8 +86,9 @@ class endpoint_impl final : public endpoint {
   task<result<joined>> call_with_invite(std::string address, bytes invite_id, bytes secret, message, mono_time deadline) override;
   void on_invite(std::move_only_function<task<std::optional<bytes>>(bytes)> f) override { invite_secret_ = std::move(f); }
   void on_connection(std::move_only_function<void(node_id, bool)> f) override { told_ = std::move(f); }
-  void set_cluster_key(bytes key) override;
-  void on_former_key(std::move_only_function<bool(node_id)> f) override { is_member_ = std::move(f); }
+  void set_cluster_keys(std::vector<bytes> newest_first) override;
+  void on_former_key(std::move_only_function<bool(node_id)> f) override { may_use_former_ = std::move(f); }
+  std::vector<node_id> newer_key_at() const override;
   refusals refused() const override { return refused_; }
 
  private:
@@ -116,7 +119,7 @@ class endpoint_impl final : public endpoint {
   void refuse(const std::string& from, const std::string& why);
   task<void> dial_loop(node_id);
   task<void> look_for_straight(node_id);
-  task<bool> try_address(node_id, std::string address, bool former);
+  task<bool> try_address(node_id, std::string address, credential);
   task<result<std::shared_ptr<connection>>> dial(std::string address, credential, std::optional<node_id> expected, mono_time deadline);
   task<result<message>> call_self(method, message, call_options);
   task<void> run_local(std::shared_ptr<local_call>, method, message, mono_time deadline);
@@ -128,8 +131,7 @@ class endpoint_impl final : public endpoint {
   void tell(node_id, bool connected);
   void drop_if_unused(node_id);
   bool seen_before(const bytes& open_key);
-  // Only members get the new cluster key for the former one.
-  bool may_use_former(node_id n) { return is_member_ && is_member_(n); }
+  bool may_use_former(node_id n) { return may_use_former_ && may_use_former_(n); }
   peer_entry& entry(node_id id) { return peers_.try_emplace(id, rt_).first->second; }
   const peer_entry* find(node_id id) const {
     auto at = peers_.find(id);
@@ -140,7 +142,8 @@ class endpoint_impl final : public endpoint {
   network& net_;
   options options_;
   self_description self_;
-  bytes key_, former_key_;
+  bytes key_;
+  std::vector<bytes> former_keys_;  // the newest first
   shared_services shared_;
   relay relay_;
   std::shared_ptr<stream_listener> listener_;
@@ -155,7 +158,7 @@ class endpoint_impl final : public endpoint {
   refusals refused_;
   std::move_only_function<task<std::optional<bytes>>(bytes)> invite_secret_;
   std::move_only_function<void(node_id, bool)> told_;
-  std::move_only_function<bool(node_id)> is_member_;
+  std::move_only_function<bool(node_id)> may_use_former_;
 };
 
 }  // namespace grenier::wire

@@ -97,10 +97,11 @@ task<std::optional<credential>> endpoint_impl::recognise(slot at, bytes first, h
   bool invited = !h.invite_id.empty();
   if (!invited && responder::proves(first, key_)) {
     c = credential{key_, {}, false};
-  } else if (!invited && responder::proves(first, former_key_)) {
+  } else if (auto k = std::ranges::find_if(former_keys_, [&](const bytes& f) { return responder::proves(first, f); });
+             !invited && k != former_keys_.end()) {
     if (!enter_as_guest(at)) co_return std::nullopt;
-    c = credential{former_key_, {}, true};
-  } else if (invited && invite_secret_ && (is_invite_id(h.invite_id, key_) || is_invite_id(h.invite_id, former_key_))) {
+    c = credential{*k, {}, true};
+  } else if (invited && invite_secret_ && is_invite_id(h.invite_id, key_)) {  // a removed home may know those that are older
     if (!enter_as_guest(at)) co_return std::nullopt;
     c = co_await recognise_guest(at, std::move(first), h.invite_id);
     if (at->closing) co_return std::nullopt;

@@ -69,6 +69,9 @@ struct call_options {
   mono_time deadline = never;  // REQUIRED: never is refused
 };
 
+// A home that was away for more changes of the cluster key than this has to join again.
+inline constexpr std::size_t former_keys_max = 8;
+
 // What is measured of the line to a peer.
 struct link_quality {
   bool connected = false;
@@ -87,6 +90,7 @@ struct options {
   cluster_id cluster;                   // checked in the handshake
   std::uint64_t send_limit = 0, receive_limit = 0;  // bytes/s over all peers; 0: none
   std::uint16_t version = protocol_version, version_oldest = protocol_version_oldest;  // for tests of upgrades
+  std::vector<bytes> former_keys;       // what the cluster key was before, the newest first; former_keys_max count
 };
 
 // The id of a new invite: half of it random, the other half made of that with the cluster key. So a member knows an id that no member
@@ -134,10 +138,14 @@ class endpoint {
   virtual void on_invite(std::move_only_function<task<std::optional<bytes>>(bytes invite_id)>) = 0;
   // Told of every connection made and lost.
   virtual void on_connection(std::move_only_function<void(node_id, bool connected)>) = 0;
-  // A member that removed a home changes the cluster key; the former one is accepted from members only to fetch the new.
-  virtual void set_cluster_key(bytes key) = 0;
-  // Who is a member now: a removed one still has the former key, and is turned away. Until this is told, everybody who shows it is.
+  // The cluster key, changed whenever a home is removed, and what it was before, the newest first. Who shows a former one, or knows no
+  // newer one, gets a connection that serves method::member_info only, to fetch the new key. Invites made with a former key are void.
+  // Connections that stand go on. REQUIRES: at least one key, 32 bytes each; those beyond former_keys_max are left out.
+  virtual void set_cluster_keys(std::vector<bytes> newest_first) = 0;
+  // Who may come with a former key: a member that slept, or one that is to be told that it was removed. Until this is told, nobody.
   virtual void on_former_key(std::move_only_function<bool(node_id)>) {}
+  // Connected peers for which this node's key is a former one, sorted.
+  virtual std::vector<node_id> newer_key_at() const { return {}; }
   // Handshakes refused with a wrong key since the start, and the last one's address (for status and metrics).
   struct refusals {
     std::uint64_t count = 0;

@@ -417,13 +417,12 @@ TEST_CASE("an invite opens the door while it is known, for joining only") {
   invites.clear();  // spent
   auto spent = join(one, bytes(32, 's'));
   REQUIRE(spent.failed_with(errc::access_denied));
-  CHECK(spent.error().detail.find("wrong or spent") != std::string::npos);
+  CHECK(spent.error().detail.find("wrong, spent, or older") != std::string::npos);
   CHECK(a.e->refused().count == 3);
   // The key was changed since it was made.
   invites[one] = bytes(32, 's');
-  a.e->set_cluster_key(bytes(32, 'n'));
   CHECK(join(one, bytes(32, 's')));
-  a.e->set_cluster_key(bytes(32, 'm'));  // twice
+  a.e->set_cluster_keys({bytes(32, 'n'), the_key});
   CHECK(join(one, bytes(32, 's')).failed_with(errc::access_denied));
 }
 
@@ -591,14 +590,17 @@ TEST_CASE("the former cluster key is good for fetching the new one only") {
   fixture f;
   node a(f, 1), b(f, 2), removed(f, 3);
   bytes fresh(32, 'n');
-  a.e->set_cluster_key(fresh);
+  a.e->set_cluster_keys({fresh, the_key});
   a.e->on_former_key([&](node_id n) { return n == b.id; });
   b.e->keep(a.id, {a.e->local()});
   REQUIRE(f.until([&] { return b.e->connected(a.id); }, 5s));
   CHECK_FALSE(a.e->connected(b.id));
   CHECK(b.call(a.id, method::ping, {}).failed_with(errc::access_denied));
   CHECK(b.call(a.id, method::member_info, {"key?", nullptr}));
-  b.e->set_cluster_key(fresh);
+  CHECK(b.e->newer_key_at() == std::vector{a.id});
+  CHECK(a.e->newer_key_at().empty());
+  b.e->set_cluster_keys({fresh, the_key});
+  CHECK(b.e->newer_key_at().empty());
   REQUIRE(f.until([&] { return b.e->connected(a.id) && a.e->connected(b.id); }, 5s));
   CHECK(b.call(a.id, method::ping, {}));
   // Who was removed still has it.
@@ -607,6 +609,37 @@ TEST_CASE("the former cluster key is good for fetching the new one only") {
   f.until([&] { return removed.e->connected(a.id); }, 1s);
   CHECK_FALSE(removed.e->connected(a.id));
   CHECK_FALSE(removed.call(a.id, method::member_info, {"key?", nullptr}));
+}
+
+TEST_CASE("who knows a newer cluster key reaches one that slept and cannot dial, through several changes") {
+  fixture f;
+  const bytes second(32, 'n'), third(32, 'm');
+  node slept(f, 1);
+  node a(f, 2, [&](options& o) { o.cluster_key = third, o.former_keys = {second, the_key}; });
+  a.e->on_former_key([&](node_id n) { return n == slept.id; });
+  a.e->keep(slept.id, {slept.e->local()});
+  REQUIRE(f.until([&] { return slept.e->newer_key_at() == std::vector{a.id}; }, 10s));
+  CHECK_FALSE(a.e->connected(slept.id));
+  CHECK(a.call(slept.id, method::ping, {}).failed_with(errc::unavailable));
+  CHECK(slept.call(a.id, method::member_info, {"key?", nullptr}));
+  CHECK(slept.call(a.id, method::ping, {}).failed_with(errc::access_denied));
+  slept.e->set_cluster_keys({third, second, the_key});
+  REQUIRE(f.until([&] { return a.e->connected(slept.id) && slept.e->connected(a.id); }, 10s));
+  CHECK(a.call(slept.id, method::ping, {}));
+  CHECK(slept.call(a.id, method::ping, {}));
+}
+
+TEST_CASE("more former cluster keys than count are left out") {
+  fixture f;
+  node a(f, 1), b(f, 2);
+  a.e->on_former_key([](node_id) { return true; });
+  std::vector<bytes> keys;
+  for (std::size_t i = 0; i <= former_keys_max; ++i) keys.emplace_back(32, static_cast<char>('A' + i));
+  keys.push_back(the_key);
+  a.e->set_cluster_keys(keys);
+  b.e->keep(a.id, {a.e->local()});
+  CHECK(f.until([&] { return f.was_logged("another cluster key?"); }, 5s));
+  CHECK_FALSE(b.e->connected(a.id));
 }
 
 TEST_CASE("forget() closes and stops dialling") {

@@ -127,10 +127,10 @@ task<result<json>> control::run(std::string command, const json& in) {
   if (command == "/layout/remove") {
     CO_TRY(node_id gone, find_member(text(in, "node")));
     const std::string zone = node_.tables().layout().newest().find(gone)->zone;
-    CO_TRY_VOID(co_await node_.remove(gone, rt_.now() + 15s));
+    CO_TRY(bool changed, co_await node_.remove(gone, rt_.now() + 15s));
     json keys = json::array();
     for (const auto& k : node_.store().list_keys()) keys.push_back({{"access_key_id", k.id}, {"name", k.name}});
-    co_return json{{"removed", gone.hex()}, {"zone", zone}, {"keys_to_renew_if_stolen", keys}};
+    co_return json{{"removed", gone.hex()}, {"zone", zone}, {"cluster_key_changed", changed}, {"keys_to_renew_if_stolen", keys}};
   }
   if (command == "/invite") {
     std::uint64_t valid = 24 * 3600;
@@ -333,6 +333,7 @@ json control::status() const {
   json j = {{"cluster", node_.cluster().hex()}, {"version", GRENIER_VERSION}, {"copies", copies}, {"copies_wanted", layout::replicas_max},
             {"zones", zones.size()}, {"zones_up", zones_up.size()}, {"nodes", nodes}, {"queues", queues}};
   j["layout"] = {{"revision", state.revision}, {"phase", phase_name(state.phase)}};
+  j["cluster_key"] = {{"changes", node_.key_changes()}, {"current", node_.key_is_current()}};
   std::string health, say;
   std::size_t dark = zones.size() - zones_up.size();
   if (state.phase != layout::phase::settled) {

@@ -236,9 +236,10 @@ int main_of(int argc, char** argv) {
   auto* leave = leaf(layout->add_subcommand("remove", "let a home that is gone for good leave; the others take over its part"), "/layout/remove", [](const json& j) {
     std::printf("%s (%s) leaves; 'storagectl layout show' shows the change. It can join again only as a newcomer, with an empty data directory.\n", word(j, "zone").c_str(),
                 word(j, "removed").substr(0, 8).c_str());
+    std::printf(j.value("cluster_key_changed", false) ? "The cluster has a new key, which that home does not know. Invites made before are void.\n"
+                                                      : "The cluster's key, which that home knows, is changed as soon as enough homes are there ('storagectl status').\n");
     if (!j.contains("keys_to_renew_if_stolen") || j["keys_to_renew_if_stolen"].empty()) return;
-    std::printf("\nIf its disk may be in other hands, renew these access keys ('storagectl key create', then 'key delete'); the cluster's own key stays\n"
-                "as it was (storagectl(1) says what that means):\n\n");
+    std::printf("\nIf its disk may be in other hands, renew these access keys ('storagectl key create', then 'key delete'):\n\n");
     table t({"access key id", "name"});
     for (const auto& k : j["keys_to_renew_if_stolen"]) t.add({word(k, "access_key_id"), word(k, "name")});
     t.print();

@@ -1,5 +1,7 @@
 #include "storaged/node.h"
 
+#include "storaged/keyring.h"
+
 #include <deque>
 #include <nlohmann/json.hpp>
 
@@ -83,7 +85,7 @@ result<invite> invite::decode(std::string_view line) {
 
 struct node::impl {
   impl(runtime& rt_, network& net_, kv::store& kv_, std::vector<block::drive> drives_, node_options o)
-      : rt(rt_), net(net_), kv(kv_), options(std::move(o)), drives(std::move(drives_)), hlc(rt_), group(rt_) {}
+      : rt(rt_), net(net_), kv(kv_), options(std::move(o)), drives(std::move(drives_)), hlc(rt_), keys(rt_, kv_), group(rt_) {}
 
   // ------------------------------------------------------------------------------------------- what is kept of this node
   task<result<std::optional<bytes>>> get(bytes name) { return kv.get(kv::family::meta, std::move(name)); }
@@ -104,10 +106,9 @@ struct node::impl {
     append_u32(n, start_number);
     b.put(kv::family::meta, "node/start", n);
     CO_TRY(auto cluster_, co_await get("cluster/id"));
-    CO_TRY(auto secret, co_await get("cluster/key"));
-    if (cluster_ && secret) {
+    if (cluster_) {
       CO_TRY(cluster, cluster_id::from_bytes(*cluster_));
-      cluster_key = std::move(*secret);
+      CO_TRY_VOID(co_await keys.load());
       CO_TRY(begun, co_await get("cluster/begun"));
       CO_TRY(auto out, co_await get("node/removed"));
       is_removed = out.has_value();
@@ -116,10 +117,10 @@ struct node::impl {
   }
 
   // With what the rest of founding or joining takes: an invite is good for once, and who dies before finish_beginning() goes on from here.
-  task<result<void>> keep_cluster(json rest) {
+  task<result<void>> keep_cluster(keyring ring, json rest) {
     kv::batch b;
     b.put(kv::family::meta, "cluster/id", cluster.str());
-    b.put(kv::family::meta, "cluster/key", cluster_key);
+    keys.begin(std::move(ring), b);
     b.put(kv::family::meta, "cluster/begun", rest.dump());
     co_return co_await kv.commit(std::move(b));
   }
@@ -163,7 +164,10 @@ struct node::impl {
     if (v->cluster != cluster)
       return fail(errc::already_exists, "the data directory belongs to a home of cluster " + cluster.hex().substr(0, 8) + ", and the invite leads to cluster " +
                                             v->cluster.hex().substr(0, 8) + ". Leave out --join to go on in the old cluster, or name an empty directory (--data-dir) to join the new one");
-    if (is_removed) return fail(errc::already_exists, removed_text());
+    if (is_removed) {  // no reason to end: whoever starts it again and again would learn nothing from status and /health
+      rt.log(log_level::warning, "--join is ignored: this home was removed from the invite's cluster, and joins again only with an empty data directory");
+      return {};
+    }
     rt.log(log_level::info, "--join is not needed any more: this home is a member of the invite's cluster");
     return {};
   }
@@ -186,13 +190,19 @@ struct node::impl {
       CO_TRY(json j, parse_object(r->answer.head));
       CO_TRY(bytes id, from_hex(text(j, "cluster")));
       CO_TRY(cluster, cluster_id::from_bytes(id));
-      CO_TRY(cluster_key, from_hex(text(j, "key")));
       CO_TRY(bytes raw, from_hex(text(j, "layout")));
       CO_TRY(adopted, layout::decode(raw));
-      if (cluster_key.size() != 32) co_return fail(errc::protocol, "the cluster answered without its key");
+      keyring ring;
+      if (const std::string whole = text(j, "keyring"); !whole.empty()) {
+        CO_TRY(ring, keyring::decode(whole));
+      } else {  // a host of a version that never changed the key
+        CO_TRY(bytes one, from_hex(text(j, "key")));
+        if (one.size() != 32) co_return fail(errc::protocol, "the cluster answered without its key");
+        ring.keys = {std::move(one)};
+      }
       known_peers = texts(j, "addresses");
       host = r->peer;
-      co_return co_await keep_cluster({{"host", host->hex()}, {"layout", to_hex(raw)}, {"addresses", known_peers}});
+      co_return co_await keep_cluster(std::move(ring), {{"host", host->hex()}, {"layout", to_hex(raw)}, {"addresses", known_peers}});
     }
     co_await dialler->stop();
     if (last.code == errc::access_denied)
@@ -238,7 +248,7 @@ struct node::impl {
     rt.log(log_level::info, "home " + wanted.zone + " (" + from.node.short_hex() + ") joins");
     directory->add_peer(from.node, texts(j, "addresses"));
     CO_TRY_VOID(co_await set_member(wanted, from.deadline));
-    json answer = {{"cluster", cluster.hex()}, {"key", to_hex(cluster_key)}, {"layout", to_hex(layout::encode(tables->layout()))}};
+    json answer = {{"cluster", cluster.hex()}, {"key", to_hex(keys.ring().keys[0])}, {"keyring", keys.ring().encode()}, {"layout", to_hex(layout::encode(tables->layout()))}};
     answer["addresses"] = addresses_for_strangers();
     co_return wire::message{answer.dump(), nullptr};
   }
@@ -266,7 +276,9 @@ struct node::impl {
 
   // ------------------------------------------------------------------------------------------- starting
   void build() {
-    wire::options o{options.rpc_listen, *key, cluster_key, cluster, options.upload_limit, options.download_limit, options.protocol_version};
+    const auto& ring = keys.ring().keys;
+    wire::options o{options.rpc_listen, *key, ring[0], cluster, options.upload_limit, options.download_limit, options.protocol_version};
+    o.former_keys.assign(ring.begin() + 1, ring.end());
     endpoint = wire::make_endpoint(rt, net, std::move(o));
     directory = std::make_unique<cluster::directory>(rt, *endpoint, key->id());
     auto to = options.table;
@@ -288,18 +300,16 @@ struct node::impl {
       did_join = true;
     } else if (fresh) {
       cluster = rt.random().make_id<cluster_id>();
-      cluster_key.assign(32, '\0');
-      rt.random().fill(cluster_key.data(), 32);
       did_found = true;
+      CO_TRY_VOID(co_await keep_cluster(key_keeper::first(rt.random()), {{"founded", true}}));
     }
     build();
     endpoint->serve(wire::method::join, [this](wire::caller from, wire::message m) { return admit(std::move(from), std::move(m)); });
-    endpoint->on_former_key([this](node_id n) { return tables->layout().find(n) != nullptr; });
+    keys.prepare({*endpoint, *directory, *tables}, [this] { learn_removal(), follow(tables->layout()); });
     endpoint->on_invite([this](bytes id) { return invite_secret(std::move(id)); });
     CO_TRY_VOID(service->prepare());
     CO_TRY_VOID(blocks->prepare());
     if (did_found) {
-      if (!begun) CO_TRY_VOID(co_await keep_cluster({{"founded", true}}));
       auto made_layout = co_await tables->found(layout::found(cluster, {key->id(), options.zone, options.capacity_bytes}));
       if (!made_layout && !made_layout.failed_with(errc::already_exists)) co_return made_layout;
     }
@@ -323,10 +333,12 @@ struct node::impl {
     directory->start();
     if (did_join && host) directory->add_peer(*host, known_peers);
     CO_TRY_VOID(co_await tables->start());
+    if (is_removed) learn_removal();
     follow(tables->layout());
     CO_TRY_VOID(co_await blocks->start());
     if (did_found) CO_TRY_VOID(co_await make_first_key());
     if (did_found || did_join) CO_TRY_VOID(co_await finish_beginning());
+    group.spawn("keys", keys.run());
     group.spawn("card", keep_card());
     group.spawn("membership", keep_membership());
     co_return result<void>();
@@ -347,7 +359,9 @@ struct node::impl {
 
   // It can never become a member again under this key: that is written down, so that later starts know it without asking anybody.
   void learn_removal(const layout::state& s) {
-    if (s.find(key->id()) || std::find(s.removed.begin(), s.removed.end(), key->id()) == s.removed.end()) return;
+    if (!s.find(key->id()) && std::find(s.removed.begin(), s.removed.end(), key->id()) != s.removed.end()) learn_removal();
+  }
+  void learn_removal() {
     if (std::exchange(removal_told, true)) return;
     is_removed = true;
     rt.log(log_level::error, removed_text());
@@ -361,6 +375,7 @@ struct node::impl {
 
   void follow(const layout::state& s) {
     learn_removal(s);
+    if (is_removed) return directory->set_members({}, {key->id()});  // lets go of everybody
     std::set<node_id> all;
     for (const auto& m : s.current.members) all.insert(m.node);
     if (s.next)
@@ -471,7 +486,14 @@ struct node::impl {
     return std::nullopt;
   }
 
-  task<result<void>> remove(node_id gone, mono_time deadline) {
+  // Somebody was removed: he knows the key of the others.
+  task<result<bool>> left(mono_time deadline) {
+    auto r = co_await keys.change(deadline);
+    if (!r) rt.log(log_level::warning, "the cluster's key is not changed yet though a home was removed, it is tried again: " + r.error().to_string());
+    co_return r.has_value();
+  }
+
+  task<result<bool>> remove(node_id gone, mono_time deadline) {
     if (gone == key->id()) co_return fail(errc::invalid_argument, "a home cannot remove itself: do it at another one");
     auto edit = [gone](const layout::state& s) -> result<std::vector<layout::member>> {
       std::vector<layout::member> all = s.newest().members;
@@ -481,7 +503,7 @@ struct node::impl {
     for (bool begun_here = false;; begun_here = true) {
       const layout::state& now = tables->layout();
       const layout::member* m = now.newest().find(gone);
-      if (!m && begun_here) co_return result<void>();
+      if (!m && begun_here) co_return co_await left(deadline);
       if (!m) co_return fail(errc::not_found, "no member has this id or zone");
       if (directory->up(gone)) co_return fail(errc::conflict, "home " + m->zone + " is up: stop its storaged first, so that nothing is written there meanwhile");
       // One that was let in and vanished before it had its rows keeps a change waiting that nothing else would end.
@@ -489,8 +511,8 @@ struct node::impl {
       std::vector<node_id> never_to_come;
       if (!now.current.find(gone)) never_to_come.push_back(gone);
       auto r = waited_for ? co_await tables->abandon_change(std::move(never_to_come), deadline) : co_await tables->change_members(edit, {gone}, deadline);
-      if (!r && r.error().code != errc::conflict) co_return r;
-      if (r && !tables->layout().newest().find(gone)) co_return r;
+      if (!r && r.error().code != errc::conflict) co_return fail(r.error());
+      if (r && !tables->layout().newest().find(gone)) co_return co_await left(deadline);
       if (rt.now() + 500ms > deadline) co_return fail(errc::conflict, still_changing());
       if (!r) co_await sleep_for(rt, 300ms);
     }
@@ -531,7 +553,7 @@ struct node::impl {
     invite v;
     v.addresses = addresses_for_strangers();
     v.cluster = cluster;
-    v.id = wire::make_invite_id(cluster_key, rt.random());
+    v.id = wire::make_invite_id(keys.ring().keys[0], rt.random());
     v.secret.assign(32, '\0');
     rt.random().fill(v.secret.data(), v.secret.size());
     json j = {{"secret", to_hex(v.secret)}, {"expires_ms", rt.wall_ms() + static_cast<std::uint64_t>(valid.count()) * 1000}, {"by", key->id().hex()}};
@@ -561,7 +583,7 @@ struct node::impl {
   std::optional<crypto::node_key> key;
   std::uint32_t start_number = 0;
   cluster_id cluster;
-  bytes cluster_key;
+  key_keeper keys;
   std::optional<bytes> begun;  // what an earlier start left to do
   std::optional<layout::state> adopted;
   std::vector<std::string> known_peers;
@@ -598,9 +620,11 @@ const node_options& node::options() const noexcept { return impl_->options; }
 std::optional<seconds> node::clock_off(node_id n) const { return impl_->clock_off(n); }
 bool node::removed() const noexcept { return impl_->is_removed; }
 std::string node::removed_text() const { return impl_->removed_text(); }
+std::uint64_t node::key_changes() const noexcept { return impl_->keys.ring().changes; }
+bool node::key_is_current() const { return impl_->keys.is_current(); }
 std::string node::waits_for_dark() const { return impl_->waits_for_dark(); }
 std::map<std::string, std::uint64_t> node::numbers() const { return impl_->numbers(); }
-task<result<void>> node::remove(node_id n, mono_time deadline) { return impl_->remove(n, deadline); }
+task<result<bool>> node::remove(node_id n, mono_time deadline) { return impl_->remove(n, deadline); }
 task<result<std::string>> node::make_invite(seconds valid, mono_time deadline) { return impl_->make_invite(valid, deadline); }
 wire::endpoint& node::wire() { return *impl_->endpoint; }
 cluster::directory& node::directory() { return *impl_->directory; }

@@ -78,8 +78,12 @@ class node {
   // "paris (1a2b3c4d)": the homes that a change of the layout waits for, when all of them are dark; empty: it goes on by itself.
   std::string waits_for_dark() const;
   // A member that is dark leaves for good; what it held is copied to the others. A change that waits for it is taken back first.
+  // Answers whether the cluster has a new key by now, which the removed home does not know; else it gets one soon.
   // conflict: it is up, or another change did not end before the deadline.
-  task<result<void>> remove(node_id, mono_time deadline);
+  task<result<bool>> remove(node_id, mono_time deadline);
+  // How often the cluster's key was changed, so far as this home knows; and whether it knows the newest and no removed home knows that.
+  std::uint64_t key_changes() const noexcept;
+  bool key_is_current() const;
 
   // One line for the next home; spent by its first use.
   task<result<std::string>> make_invite(seconds valid, mono_time deadline);

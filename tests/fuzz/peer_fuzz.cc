@@ -72,7 +72,7 @@ class mouth final : public wire::endpoint {
   task<result<joined>> call_with_invite(std::string, bytes, bytes, wire::message, mono_time) override { co_return fail(errc::unavailable); }
   void on_invite(std::move_only_function<task<std::optional<bytes>>(bytes)>) override {}
   void on_connection(std::move_only_function<void(node_id, bool)> f) override { told = std::move(f); }
-  void set_cluster_key(bytes) override {}
+  void set_cluster_keys(std::vector<bytes>) override {}
   refusals refused() const override { return {}; }
 
   runtime* rt = nullptr;

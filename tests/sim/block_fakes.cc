@@ -38,7 +38,7 @@ class fake_endpoint final : public wire::endpoint {
   task<result<joined>> call_with_invite(std::string, bytes, bytes, wire::message, mono_time) override { co_return fail(errc::unavailable); }
   void on_invite(std::move_only_function<task<std::optional<bytes>>(bytes)>) override {}
   void on_connection(std::move_only_function<void(node_id, bool)>) override {}
-  void set_cluster_key(bytes) override {}
+  void set_cluster_keys(std::vector<bytes>) override {}
   refusals refused() const override { return {}; }
 
   task<result<wire::message>> call(node_id to, wire::method m, wire::message msg, wire::call_options o) override {

@@ -64,7 +64,7 @@ class fake_endpoint final : public wire::endpoint {
   task<result<joined>> call_with_invite(std::string, bytes, bytes, wire::message, mono_time) override { return no(); }
   void on_invite(std::move_only_function<task<std::optional<bytes>>(bytes)>) override {}
   void on_connection(std::move_only_function<void(node_id, bool)> f) override { on_connection_ = std::move(f); }
-  void set_cluster_key(bytes) override {}
+  void set_cluster_keys(std::vector<bytes>) override {}
   refusals refused() const override { return {}; }
 
  private:

@@ -1,0 +1,160 @@
+// The key of the cluster: each removal of a home makes a new one, which all others get and the removed home does not (DESIGN 5b, rule 16).
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include <random>
+
+#include "sim/cluster.h"
+#include "storaged/keyring.h"
+
+using namespace grenier;
+using namespace grenier::sim;
+
+namespace {
+
+struct street : neighbourhood {
+  street(std::uint64_t seed, std::initializer_list<const char*> zones) : neighbourhood(seed) {
+    world().set_all_lines({.delay = 20ms});
+    for (const char* z : zones) add({.zone = z});
+    on_log = [this](std::size_t i, log_level, const std::string& line) { said[i] += line + "\n"; };
+    REQUIRE(form());
+    REQUIRE(make_bucket(0, "kept"));
+  }
+  // As a person does at home `at`; the home is dark.
+  void take_out(std::size_t at, node_id gone) {
+    world().run_for(15s);
+    auto r = world().await(this->at(at), node(at).remove(gone, world().now() + 15s));
+    REQUIRE(r);
+    CAPTURE((*r ? std::string() : r->error().to_string()));
+    REQUIRE(*r);
+    CHECK(**r);
+  }
+  bool know(std::initializer_list<std::size_t> homes, std::uint64_t changes, nanoseconds within = 20s) {
+    return world().run_until([&] {
+      return std::ranges::all_of(homes, [&](std::size_t i) { return ready(i) && node(i).key_changes() == changes && node(i).key_is_current(); });
+    }, within);
+  }
+  bool see_each_other(std::initializer_list<std::size_t> homes) {
+    return world().run_until([&] {
+      for (std::size_t i : homes)
+        for (std::size_t k : homes)
+          if (!node(i).directory().up(node(k).id())) return false;
+      return true;
+    }, 60s);
+  }
+  std::map<std::size_t, std::string> said;
+};
+
+}  // namespace
+
+TEST_CASE("a removed home learns that it was removed, and nothing else") {
+  street c(71, {"lyon", "paris", "brest", "nice"});
+  const node_id gone = c.node(3).id();
+  c.crash(3, true);
+  c.take_out(0, gone);
+  REQUIRE(c.know({0, 1, 2}, 1));
+  REQUIRE(c.put(1, "kept", "after", "secret"));
+  c.start(3);
+  REQUIRE(c.world().run_until([&] { return c.ready(3) && c.node(3).removed(); }, 60s));
+  c.world().run_for(std::chrono::minutes(3));
+  CHECK(c.node(3).key_changes() == 0);
+  CHECK(c.node(3).tables().layout().find(gone) != nullptr);  // not even the layout
+  CHECK(c.node(3).directory().up_members() == std::vector{gone});
+  CHECK(c.node(3).wire().peers().empty());
+  for (std::size_t i : {0u, 1u, 2u}) CHECK_FALSE(c.node(i).wire().connected(gone));
+  CHECK(c.see_each_other({0, 1, 2}));
+  // Nor after a restart, and nobody who restarts is shut out.
+  for (std::size_t i : {0u, 1u, 2u, 3u}) c.crash(i, true);
+  for (std::size_t i : {0u, 1u, 2u, 3u}) c.start(i);
+  for (std::size_t i : {0u, 1u, 2u, 3u}) REQUIRE(c.wait_ready(i));
+  CHECK(c.see_each_other({0, 1, 2}));
+  CHECK(c.node(3).removed());
+  CHECK(c.node(3).wire().peers().empty());
+  auto r = c.get(2, "kept", "after");
+  REQUIRE(r);
+  CHECK(*r == "secret");
+}
+
+TEST_CASE("a home that slept through several removals fetches the key when it is back") {
+  street c(72, {"lyon", "paris", "brest", "nice", "lille"});
+  const node_id first = c.node(2).id(), second = c.node(3).id();
+  c.crash(4, true);
+  c.crash(2, true);
+  c.take_out(0, first);
+  REQUIRE(c.know({0, 1, 3}, 1));
+  auto settled = [&] { return c.node(0).tables().layout().phase == layout::phase::settled; };
+  REQUIRE(c.world().run_until(settled, std::chrono::minutes(5)));
+  c.crash(3, true);
+  c.start(4);  // for long enough to fetch what its partitions miss, with one change known
+  REQUIRE(c.know({0, 1, 4}, 1, 60s));
+  c.world().run_for(std::chrono::minutes(2));
+  c.crash(4, true);
+  c.world().run_for(15s);
+  c.start(4);
+  REQUIRE(c.wait_ready(4));
+  c.take_out(1, second);
+  REQUIRE(c.know({0, 1, 4}, 2));
+  REQUIRE(c.put(4, "kept", "k", "here"));
+  auto r = c.get(1, "kept", "k");
+  REQUIRE(r);
+  CHECK(*r == "here");
+  // An invite leads into the cluster as it is now.
+  const std::size_t late = c.add({.zone = "metz"});
+  REQUIRE(c.join(late, 4));
+  CHECK(c.know({0, 1, 4, late}, 2, 60s));
+}
+
+TEST_CASE("who removes a home and dies before the key is changed: the others change it") {
+  street c(73, {"lyon", "paris", "brest", "nice"});
+  const node_id gone = c.node(3).id();
+  c.crash(3, true);
+  c.world().run_for(15s);
+  auto edit = [gone](const layout::state& s) -> result<std::vector<layout::member>> {
+    auto all = s.newest().members;
+    std::erase_if(all, [&](const layout::member& m) { return m.node == gone; });
+    return all;
+  };
+  auto r = c.world().await(c.at(0), c.node(0).tables().change_members(edit, {gone}, c.world().now() + 15s));
+  REQUIRE(r);
+  REQUIRE(*r);
+  CHECK_FALSE(c.node(0).key_is_current());
+  c.crash(0, true);
+  CHECK(c.know({1, 2}, 1, 60s));
+  c.start(0);
+  CHECK(c.know({0, 1, 2}, 1, 60s));
+  CHECK(c.see_each_other({0, 1, 2}));
+}
+
+TEST_CASE("of two homes one is removed; while too few are there, the key waits and is changed later") {
+  street c(74, {"lyon", "paris"});
+  const node_id gone = c.node(1).id();
+  c.crash(1, true);
+  c.take_out(0, gone);
+  REQUIRE(c.know({0}, 1));
+  c.start(1);
+  REQUIRE(c.world().run_until([&] { return c.ready(1) && c.node(1).removed(); }, 60s));
+  CHECK(c.node(1).key_changes() == 0);
+  CHECK(c.said[1].find("removed from its cluster") != std::string::npos);
+}
+
+TEST_CASE("keyrings are read as foreign bytes") {
+  std::mt19937 random(7);
+  sim::world w(1);
+  storaged::keyring k = storaged::key_keeper::first(w.add("one").rt().random());
+  k.changes = 3;
+  k.keys.push_back(bytes(32, 'k'));
+  k.without.insert(node_id::from_bytes(bytes(32, 'n')).value());
+  const bytes written = k.encode();
+  auto again = storaged::keyring::decode(written);
+  REQUIRE(again);
+  CHECK(again->encode() == written);
+  for (std::size_t i = 0; i < written.size(); ++i) CHECK_FALSE(storaged::keyring::decode(bytes_view(written).substr(0, i)));
+  for (int i = 0; i < 3000; ++i) {
+    bytes b = written;
+    for (int n = 0; n < 3; ++n) b[random() % b.size()] = static_cast<char>(random());
+    auto r = storaged::keyring::decode(b);
+    if (r) CHECK((!r->keys.empty() && r->keys[0].size() == 32));
+  }
+  CHECK_FALSE(storaged::keyring::decode(R"({"changes":1,"keys":[],"without":[]})"));
+  CHECK_FALSE(storaged::keyring::decode(R"({"changes":1,"keys":["00"],"without":[]})"));
+}
