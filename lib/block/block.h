@@ -39,6 +39,7 @@ result<table::row_key> decode_owner(bytes_view);
 struct statistics {
   std::uint64_t blocks = 0, stored_bytes = 0, capacity_bytes = 0, free_bytes = 0;
   std::size_t resync_queue = 0;   // blocks this node should have and has not
+  std::size_t nowhere = 0;        // of these, those that no home that is up has, so far as it was found out
   std::size_t guests = 0;         // blocks kept here until their home replicas have them
   std::size_t garbage_queue = 0;  // unreferenced blocks in their grace period
   std::uint64_t corrupt_found = 0, repaired = 0, sent = 0, received = 0, deduplicated = 0;

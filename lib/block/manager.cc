@@ -54,6 +54,7 @@ statistics manager::impl::stats() const {
   s.capacity_bytes = here.disks.capacity_bytes();
   s.free_bytes = here.disks.free_bytes();
   s.resync_queue = here.missing.size();
+  s.nowhere = static_cast<std::size_t>(std::ranges::count_if(nowhere, [&](const block_hash& h) { return here.missing.contains(h); }));
   s.guests = here.guests.size();
   s.garbage_queue = here.garbage.size();
   s.corrupt_found = here.corrupt_found;

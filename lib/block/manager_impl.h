@@ -164,6 +164,7 @@ struct manager::impl {
   recent_blocks recent;
   std::map<block_hash, std::shared_ptr<fetch>> fetches;
   std::map<node_id, std::uint64_t> outstanding;      // bytes being sent to each node
+  std::set<block_hash> nowhere;                      // missing here, and all that were asked said no
   std::map<block_hash, std::set<node_id>> told_of;   // who said that it holds a block that is missing here
   static constexpr nanoseconds disk_patience = 400ms;
   static constexpr std::size_t reads_late_max = 8;

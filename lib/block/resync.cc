@@ -33,6 +33,10 @@ task<void> manager::impl::resync_loop() {
 
 task<void> manager::impl::resync_one(todo t, semaphore::permit) {
   auto done = co_await fetch_missing(t);
+  if (done.failed_with(errc::not_found))
+    nowhere.insert(t.hash);
+  else if (done)
+    nowhere.erase(t.hash);
   if (!done) {
     here.missing.set_busy(t.hash, false);
     resync_work.failed(rt.now(), {}, "block " + t.hash.short_hex() + " is missing here: " + done.error().to_string());
@@ -56,7 +60,7 @@ task<void> manager::impl::resync_one(todo t, semaphore::permit) {
   if (co_await here.commit(std::move(b)) && at->has_value()) resync_work.did(rt.now(), {}, 1, (*at)->stored_bytes);
 }
 
-// Nothing more to do: it is here now, or is not wanted any more. Else why not.
+// Nothing more to do: it is here now, or is not wanted any more. Else why not; not_found: no home that is up has it.
 task<result<bool>> manager::impl::fetch_missing(const todo& t) {
   CO_TRY(auto at, co_await here.find(t.hash));
   if (at) co_return true;
@@ -65,7 +69,7 @@ task<result<bool>> manager::impl::fetch_missing(const todo& t) {
   if (!guest && (refs.live == 0 || !here.is_replica_of_any_version(t.hash))) co_return true;
   if (!here.disks.has_room(block_size_default)) co_return fail(errc::no_space, "this home is full");
   CO_TRY(auto sources, co_await sources_of(t));
-  error last(errc::unavailable, "no home that is up has it");
+  error last(errc::not_found, "no home that is up has it");
   std::set<node_id> asked_nodes(sources.begin(), sources.end());
   std::deque<node_id> queue(sources.begin(), sources.end());
   while (!queue.empty()) {
@@ -80,11 +84,13 @@ task<result<bool>> manager::impl::fetch_missing(const todo& t) {
       CO_TRY_VOID(co_await here.store(std::move(in), rt.now() + 5min));
       co_return true;
     }
-    if (!a.answered) last = a.why;
+    if (!a.answered) last = a.why.code == errc::not_found ? error(errc::unavailable, a.why.detail) : a.why;
     for (const auto& g : a.guests)
       if (g != self && !(g == t.origin && spare_origin(t, rate_from(g))) && directory.up(g) && asked_nodes.insert(g).second)
         queue.push_back(g);
   }
+  // Not everybody was asked yet.
+  if (last.code == errc::not_found && (t.attempts < anybody_after || (directory.up(t.origin) && !asked_nodes.contains(t.origin)))) last.code = errc::unavailable;
   co_return fail(last);
 }
 

@@ -1,5 +1,7 @@
 #include "admin/control.h"
 
+#include "admin/departure.h"
+
 #include <prometheus/metric_family.h>
 #include <prometheus/text_serializer.h>
 
@@ -126,11 +128,14 @@ task<result<json>> control::run(std::string command, const json& in) {
   if (node_.removed()) co_return fail(errc::access_denied, node_.removed_text());
   if (command == "/layout/remove") {
     CO_TRY(node_id gone, find_member(text(in, "node")));
-    const std::string zone = node_.tables().layout().newest().find(gone)->zone;
+    const json at_stake = departure_of(gone);
+    if (flag(in, "dry_run")) co_return json{{"departure", at_stake}};
+    if (!at_stake["safe"].get<bool>() && !flag(in, "accept_loss"))
+      co_return fail(errc::conflict, "home " + at_stake["zone"].get<std::string>() + " is not removed yet. " + at_stake["say"].get<std::string>() + " To do it nevertheless: --yes");
     CO_TRY(bool changed, co_await node_.remove(gone, rt_.now() + 15s));
     json keys = json::array();
     for (const auto& k : node_.store().list_keys()) keys.push_back({{"access_key_id", k.id}, {"name", k.name}});
-    co_return json{{"removed", gone.hex()}, {"zone", zone}, {"cluster_key_changed", changed}, {"keys_to_renew_if_stolen", keys}};
+    co_return json{{"removed", gone.hex()}, {"zone", at_stake["zone"]}, {"departure", at_stake}, {"cluster_key_changed", changed}, {"keys_to_renew_if_stolen", keys}};
   }
   if (command == "/invite") {
     std::uint64_t valid = 24 * 3600;
@@ -258,6 +263,18 @@ task<result<json>> control::bucket_command(std::string what, const json& in) {
     co_return bucket_json(b);
   }
   co_return fail(errc::not_implemented, "no such bucket command: " + what);
+}
+
+json control::departure_of(node_id gone) const {
+  const auto& dir = node_.directory();
+  const auto mine = node_.numbers();
+  std::uint64_t missing = mine.at("queue/resync"), nowhere = mine.at("blocks_nowhere");
+  for (const auto& m : node_.tables().layout().newest().members)
+    if (m.node != node_.id() && dir.up(m.node)) {
+      missing += dir.announced_number(m.node, "queue/resync").value_or(0);
+      nowhere += dir.announced_number(m.node, "blocks_nowhere").value_or(0);
+    }
+  return weigh_departure(node_.tables().layout(), gone, [&](node_id n) { return n == node_.id() || dir.up(n); }, missing, nowhere).to_json();
 }
 
 // Nobody speaks to a home that was removed: it knows nothing of the others, and says nothing of them.

@@ -34,6 +34,7 @@ class control {
   task<result<nlohmann::json>> run(std::string command, const nlohmann::json& in);
   nlohmann::json status() const;
   nlohmann::json status_of_removed() const;
+  nlohmann::json departure_of(node_id) const;
   // ---- repair.cc
   struct upkeep {
     const char* name;

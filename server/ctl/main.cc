@@ -233,7 +233,8 @@ int main_of(int argc, char** argv) {
   auto* layout = app.add_subcommand("layout", "which home holds what")->require_subcommand(1);
   leaf(layout->add_subcommand("show", "members, partitions, and a change under way"), "/layout", print_layout);
 
-  auto* leave = leaf(layout->add_subcommand("remove", "let a home that is gone for good leave; the others take over its part"), "/layout/remove", [](const json& j) {
+  auto* leave = layout->add_subcommand("remove", "let a home that is gone for good leave; the others take over its part");
+  auto print_left = [](const json& j) {
     std::printf("%s (%s) leaves; 'storagectl layout show' shows the change. It can join again only as a newcomer, with an empty data directory.\n", word(j, "zone").c_str(),
                 word(j, "removed").substr(0, 8).c_str());
     std::printf(j.value("cluster_key_changed", false) ? "The cluster has a new key, which that home does not know. Invites made before are void.\n"
@@ -243,6 +244,35 @@ int main_of(int argc, char** argv) {
     table t({"access key id", "name"});
     for (const auto& k : j["keys_to_renew_if_stolen"]) t.add({word(k, "access_key_id"), word(k, "name")});
     t.print();
+  };
+  bool only_say = false;
+  leave->add_flag("--dry-run", only_say, "say what would be lost, and do nothing");
+  toggle(leave, "--yes", "accept_loss", true, "remove it also when something is or may be lost");
+  // What is at stake is said before it is done; where something is, a person decides.
+  leave->callback([&c, &in, &code, &only_say, print_left] {
+    json question = in;
+    question["dry_run"] = true;
+    bool go_on = c.as_json && !only_say;  // a program: storaged refuses what is not safe, unless --yes
+    if (!go_on) {
+      code = run(c, "/layout/remove", question, [&](const json& j) {
+        const json& d = j["departure"];
+        std::printf("%s (%s): %s\n", word(d, "zone").c_str(), word(d, "id").substr(0, 8).c_str(), word(d, "say").c_str());
+        go_on = d.value("safe", false) || in.value("accept_loss", false);
+        if (go_on || only_say || ::isatty(STDIN_FILENO) == 0) return;
+        std::printf("Type its zone's name to remove it nevertheless: ");
+        std::fflush(stdout);
+        std::string typed;
+        go_on = std::getline(std::cin, typed) && typed == word(d, "zone");
+        if (go_on) in["accept_loss"] = true;
+      });
+      if (code != 0 || only_say) return;
+      if (!go_on) {
+        std::cerr << "storagectl: nothing was done. To remove it nevertheless: --yes\n";
+        code = 5;
+        return;
+      }
+    }
+    code = run(c, "/layout/remove", in, print_left);
   });
   text(leave, "node", "node", "its zone, or the first digits of its id ('storagectl status' shows them)")->required();
 

@@ -396,7 +396,7 @@ struct node::impl {
   std::map<std::string, std::uint64_t> numbers() const {
     auto s = blocks->stats();
     auto t = tables->status();
-    return {{"queue/resync", s.resync_queue}, {"queue/hints", t.hints}, {"queue/guests", s.guests}, {"queue/garbage", s.garbage_queue},
+    return {{"queue/resync", s.resync_queue}, {"blocks_nowhere", s.nowhere}, {"queue/hints", t.hints}, {"queue/guests", s.guests}, {"queue/garbage", s.garbage_queue},
             {"queue/sync", t.partitions_to_sync}, {"queue/compare", t.homes_to_compare}, {"blocks", s.blocks},
             {"stored", s.stored_bytes}, {"rows_passed_over", t.rows_passed_over}, {"damaged", kv.stats().damage.empty() ? 0 : 1}};
   }

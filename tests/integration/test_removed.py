@@ -37,6 +37,20 @@ def test_a_removed_home_is_told_and_comes_back_as_a_newcomer(cluster, tmp_path):
     row = next(line for line in text.splitlines() if line.startswith("home-nice")).split()
     assert "DARK" in row and row[7] == "-", f"nobody knows how much is free in a dark home: {row}"
     before = first.ctl("invite")["invite"]
+    would = first.ctl("layout", "remove", "home-nice", "--dry-run")["departure"]
+    assert would["safe"] and would["only_copies"] == 0 and would["copies_then"] == 2 and would["id"] == old, would
+    said = shown(first, "layout", "remove", old[:8], "--dry-run")
+    assert said.returncode == 0 and "Nothing that was acknowledged is lost" in said.stdout and len(first.status()["nodes"]) == 3
+    # With a second one dark something may be lost: that takes a person, or --yes.
+    cluster.homes[1].freeze()
+    until("the other one is seen dark too", lambda: sum(n["up"] for n in first.status()["nodes"]) == 1, 20)
+    refused = shown(first, "layout", "remove", old[:8])
+    assert refused.returncode == 5 and "is dark too" in refused.stdout and "--yes" in refused.stderr, refused
+    refused = shown(first, "--json", "layout", "remove", old[:8])
+    assert refused.returncode == 5 and "is dark too" in refused.stdout, refused
+    cluster.homes[1].thaw()
+    until("it is back", lambda: sum(n["up"] for n in first.status()["nodes"]) == 2, 20)
+    until("nothing would be lost", lambda: first.ctl("layout", "remove", "home-nice", "--dry-run")["departure"]["safe"], 60)
     left = shown(first, "layout", "remove", old[:8])
     assert left.returncode == 0 and "The cluster has a new key, which that home does not know" in left.stdout, left.stdout + left.stderr
     until("the others know the new key", lambda: all(h.status()["cluster_key"] == {"changes": 1, "current": True} for h in cluster.homes[:2]), 15)

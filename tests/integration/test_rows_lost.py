@@ -137,7 +137,7 @@ def test_a_home_loses_its_rows_and_comes_back_as_a_newcomer(cluster, tmp_path):
     until("its absence is known", lambda: not next(n for n in first.status()["nodes"] if n["id"] == old)["up"], 15)
     lost.start(first.ctl("invite")["invite"])
     until("the change ends", lambda: first.status()["layout"]["phase"] == "settled" and len(first.status()["nodes"]) == 4, 60)
-    assert subprocess.run([STORAGECTL, "--data-dir", str(first.dir), "layout", "remove", old[:8]], capture_output=True, text=True, check=False).returncode == 0
+    assert subprocess.run([STORAGECTL, "--data-dir", str(first.dir), "layout", "remove", old[:8], "--yes"], capture_output=True, text=True, check=False).returncode == 0
     start = time.monotonic()
     until("three members, settled", lambda: [len(n := h.status()["nodes"]) == 3 and all(x["up"] for x in n) and h.status()["layout"]["phase"] == "settled" for h in cluster.homes] == [True] * 3, 90)
     cluster.wait_quiet(90)

@@ -375,6 +375,26 @@ TEST_CASE("a damaged file is never served: the reader gets another copy, and the
   CHECK(c.until([&] { return c.of(2).stats().resync_queue == 0; }));
 }
 
+TEST_CASE("a block that no home which is up has is counted, until one has it") {
+  homes c(3);
+  auto b = c.noise();
+  auto h = crypto::hash_block(*b);
+  CHECK(c.put(0, b));
+  c.until([&] { return c.copies(h) == 3; });
+  for (std::size_t i : {0u, 1u, 2u}) c.crash(i);
+  for (std::size_t i : {0u, 1u}) {
+    (*c.file(i, h))[1000] ^= 1;
+    c.boot(i);
+  }
+  c.w.run_for(1s);
+  CHECK_FALSE(c.get(0, h));
+  CHECK(c.of(0).stats().nowhere == 0);  // not everybody was asked
+  CHECK(c.until([&] { return c.of(0).stats().nowhere == 1 && c.of(1).stats().nowhere == 1; }, 10min));
+  c.boot(2);
+  CHECK(c.until([&] { return c.of(0).stats().nowhere == 0 && c.of(1).stats().nowhere == 0 && c.of(0).stats().resync_queue == 0; }, 30min));
+  CHECK(*c.file(0, h) == *b);
+}
+
 TEST_CASE("no intact copy is corrupt, no copy is not_found, no answer is unavailable or timed_out") {
   homes c(3);
   auto b = c.noise();

@@ -248,7 +248,7 @@ class Doer:
             if all(n["id"] != old for n in first.status()["nodes"]):
                 return True
             try:
-                first.ctl("layout", "remove", old[:8])
+                first.ctl("layout", "remove", old[:8], "--yes")
             except Refused as e:
                 if e.code != 5:  # 5: not now, something else is changing
                     raise
