@@ -26,6 +26,7 @@ double manager::impl::rate_from(const node_id& n) const {
 task<void> manager::impl::resync_loop() {
   for (;;) {
     auto due = co_await here.missing.next(16);
+    if (nowhere.size() > here.missing.size()) std::erase_if(nowhere, [&](const block_hash& h) { return !here.missing.contains(h); });
     for (auto& t : due) here.missing.set_busy(t.hash, true);
     for (auto& t : due) group.spawn("block resync one", resync_one(t, co_await resyncing.acquire()));
   }

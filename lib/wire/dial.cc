@@ -57,10 +57,15 @@ task<result<std::shared_ptr<connection>>> endpoint_impl::dial(std::string addres
 // One try; true when it ended in a connection.
 task<bool> endpoint_impl::try_address(node_id id, std::string address, credential with) {
   const bool former = with.former;
+  const bytes shown = with.secret;
   auto c = co_await dial(address, std::move(with), id, rt_.now() + connect_time + handshake_time);
   auto at = peers_.find(id);
   if (at == peers_.end() || !at->second.kept || stopping_) {
     if (c) (*c)->close("not wanted any more");
+    co_return false;
+  }
+  if (c && !former && shown != key_) {
+    (*c)->close("the cluster key was changed meanwhile");
     co_return false;
   }
   if (c && former && (*c)->who().self_former) {  // it had that key changed as well: a later round shows a newer one

@@ -53,12 +53,16 @@ void endpoint_impl::begin(std::shared_ptr<connection> c) {
   c->start([this](connection& closed) { connection_closed(closed); });
 }
 
-// Few and not for long, whatever they do: the oldest makes room.
+// Few and not for long, whatever they do: the oldest of the same kind makes room, and nobody has two with a former key.
 void endpoint_impl::begin_guest(std::shared_ptr<connection> c) {
   std::vector<std::shared_ptr<connection>> guests;
   for (auto& [number, other] : connections_)
-    if (!other->who().initiator && (other->who().by_invite || other->who().peer_former)) guests.push_back(other);
-  if (guests.size() >= guests_max) guests.front()->close("other guests came");
+    if (!other->who().initiator && (other->who().by_invite || other->who().peer_former) && other->who().by_invite == c->who().by_invite) {
+      if (!c->who().by_invite && other->who().peer == c->who().peer) guests.insert(guests.begin(), other);
+      else guests.push_back(other);
+    }
+  const bool twice = !guests.empty() && !c->who().by_invite && guests.front()->who().peer == c->who().peer;
+  if (twice || guests.size() >= guests_max) guests.front()->close("other guests came");
   begin(c);
   rt_.clock().call_at(rt_.now() + guest_time, [weak = std::weak_ptr(c)] {
     if (auto guest = weak.lock()) guest->close("its time as a guest is over");

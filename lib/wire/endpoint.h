@@ -12,8 +12,8 @@
 namespace grenier::wire {
 
 inline constexpr std::size_t handshakes_max = 32;
-// Guests know an invite's secret (or its id only, so far) or a former cluster key. So many of the handshakes may be theirs, and so many
-// connections, for so long.
+// Guests know an invite's secret (or its id only, so far) or a former cluster key. So many of the handshakes may be those of either kind,
+// and so many connections, for so long.
 inline constexpr std::size_t guests_max = 8;
 inline constexpr std::size_t lookups_max = 2;  // of invites at a time
 inline constexpr nanoseconds guest_time = 120s;
@@ -96,6 +96,7 @@ class endpoint_impl final : public endpoint {
     std::shared_ptr<byte_stream> stream;
     bool proved = false;
     bool guest = false;
+    bool former = false;   // a guest by a former key, not by an invite
     bool closing = false;  // was told to go
   };
   using slot = std::list<handshake_slot>::iterator;
@@ -115,7 +116,7 @@ class endpoint_impl final : public endpoint {
   task<void> greet(slot);
   task<std::optional<credential>> recognise(slot, bytes first, hello h);
   task<std::optional<credential>> recognise_guest(slot, bytes first, bytes invite_id);
-  bool enter_as_guest(slot);
+  bool enter_as_guest(slot, bool former);
   void refuse(const std::string& from, const std::string& why);
   task<void> dial_loop(node_id);
   task<void> look_for_straight(node_id);

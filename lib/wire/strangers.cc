@@ -69,8 +69,10 @@ bool endpoint_impl::make_room() {
   return handshakes_.size() < 2 * handshakes_max;  // else those that were told to go have not gone yet
 }
 
-bool endpoint_impl::enter_as_guest(slot at) {
-  auto guests = std::count_if(handshakes_.begin(), handshakes_.end(), [](const handshake_slot& h) { return h.guest; });
+// Each kind has places of its own: who was removed and knows a former key keeps no newcomer out.
+bool endpoint_impl::enter_as_guest(slot at, bool former) {
+  auto guests = std::count_if(handshakes_.begin(), handshakes_.end(), [&](const handshake_slot& h) { return h.guest && h.former == former; });
+  at->former = former;
   return at->guest = static_cast<std::size_t>(guests) < guests_max;
 }
 
@@ -99,10 +101,10 @@ task<std::optional<credential>> endpoint_impl::recognise(slot at, bytes first, h
     c = credential{key_, {}, false};
   } else if (auto k = std::ranges::find_if(former_keys_, [&](const bytes& f) { return responder::proves(first, f); });
              !invited && k != former_keys_.end()) {
-    if (!enter_as_guest(at)) co_return std::nullopt;
+    if (!enter_as_guest(at, true)) co_return std::nullopt;
     c = credential{*k, {}, true};
   } else if (invited && invite_secret_ && is_invite_id(h.invite_id, key_)) {  // a removed home may know those that are older
-    if (!enter_as_guest(at)) co_return std::nullopt;
+    if (!enter_as_guest(at, false)) co_return std::nullopt;
     c = co_await recognise_guest(at, std::move(first), h.invite_id);
     if (at->closing) co_return std::nullopt;
   }
@@ -138,6 +140,7 @@ task<void> endpoint_impl::greet(slot at) {
   if (!secret || limit.passed()) co_return stream->close();
   at->proved = true;
   responder r(self_, rt_.random());
+  const bytes shown = secret->secret;
   auto reply = r.on_hello(whole, std::move(*secret));
   if (!reply) co_return stream->close();
   mono_time asked = rt_.now();
@@ -156,6 +159,7 @@ task<void> endpoint_impl::greet(slot at) {
     if (!end->session) rt_.log(log_level::warning, "wire: " + stream->peer() + " was refused: " + end->session.error().detail);
     co_return stream->close();
   }
+  if (!at->guest && shown != key_) co_return stream->close();  // the key was changed meanwhile
   auto c = make_connection(stream, std::move(*end->session), round_trip);
   if (at->guest)
     begin_guest(std::move(c));

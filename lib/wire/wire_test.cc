@@ -629,6 +629,22 @@ TEST_CASE("who knows a newer cluster key reaches one that slept and cannot dial,
   CHECK(slept.call(a.id, method::ping, {}));
 }
 
+TEST_CASE("who was removed and knows a former key keeps no newcomer out") {
+  fixture f;
+  node a(f, 1), b(f, 2, [](options& o) { o.cluster_key.clear(), o.cluster = {}, o.listen.clear(); });
+  const bytes fresh(32, 'n');
+  a.e->set_cluster_keys({fresh, the_key});
+  const bytes one = [&] { return make_invite_id(fresh, f.rnd); }();
+  std::map<bytes, bytes> invites{{one, bytes(32, 's')}};
+  a.e->on_invite([&](bytes id) { return secret_of(invites, std::move(id)); });
+  std::vector<std::optional<std::pair<std::size_t, bool>>> half(12);
+  task_group g(f.rt);
+  for (auto& h : half) g.spawn("half", fixture::store(h, stranger(f, a.e->local(), hello_of(f, the_key), 8s)));
+  f.until([] { return false; }, 300ms);
+  CHECK(f.run(b.e->call_with_invite(a.e->local(), one, bytes(32, 's'), {"me", nullptr}, f.in(4s))));
+  CHECK(f.until([&] { return g.size() == 0; }, 12s));
+}
+
 TEST_CASE("more former cluster keys than count are left out") {
   fixture f;
   node a(f, 1), b(f, 2);

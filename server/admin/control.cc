@@ -130,6 +130,7 @@ task<result<json>> control::run(std::string command, const json& in) {
     CO_TRY(node_id gone, find_member(text(in, "node")));
     const json at_stake = departure_of(gone);
     if (flag(in, "dry_run")) co_return json{{"departure", at_stake}};
+    if (!at_stake["decidable"].get<bool>()) co_return fail(errc::conflict, "home " + at_stake["zone"].get<std::string>() + " cannot be removed now. " + at_stake["say"].get<std::string>());
     if (!at_stake["safe"].get<bool>() && !flag(in, "accept_loss"))
       co_return fail(errc::conflict, "home " + at_stake["zone"].get<std::string>() + " is not removed yet. " + at_stake["say"].get<std::string>() + " To do it nevertheless: --yes");
     CO_TRY(bool changed, co_await node_.remove(gone, rt_.now() + 15s));

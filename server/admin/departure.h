@@ -20,8 +20,10 @@ struct departure {
   std::uint64_t blocks_missing = 0;          // at homes that are up, and looked for: it may be the only one that has some of them
   std::uint64_t blocks_nowhere = 0;          // of these, those that no home that is up was found to have
 
+  bool decidable = true;                     // the homes that are up can decide it without the dark ones
+
   // Nothing that was acknowledged can be lost by it.
-  bool safe() const { return only_copies == 0 && also_dark.empty() && !decided_alone && blocks_missing == 0; }
+  bool safe() const { return decidable && only_copies == 0 && also_dark.empty() && !decided_alone && blocks_missing == 0; }
   std::string say() const;                   // for people: what is lost or may be, and what to do first
   nlohmann::json to_json() const;
 };

@@ -42,6 +42,7 @@ departure without(const layout::state& s, int gone, std::set<int> dark = {}, std
 TEST_CASE("one of three or four is lost: nothing is") {
   auto four = without(cluster_of(4), 3);
   CHECK(four.safe());
+  CHECK(four.decidable);
   CHECK(four.copies == 3);
   CHECK(four.copies_then == 3);
   CHECK(four.partitions > 0);
@@ -58,6 +59,7 @@ TEST_CASE("another one is dark too") {
   CHECK_FALSE(d.safe());
   CHECK(d.also_dark == std::vector<std::string>{"zone-2"});
   CHECK(d.only_copies == 0);
+  CHECK_FALSE(d.decidable);
   CHECK(d.say().find("zone-2 is dark too") != std::string::npos);
 }
 
@@ -75,6 +77,9 @@ TEST_CASE("of two homes the one that decides alone may have what the other lacks
   auto d = without(s, casting);
   CHECK_FALSE(d.safe());
   CHECK(d.decided_alone);
+  CHECK_FALSE(d.decidable);
+  CHECK(d.say().find("cannot decide anything without it, as it has the casting vote") != std::string::npos);
+  CHECK(without(s, 1 - casting).decidable);
   CHECK(d.copies_then == 1);
 }
 

@@ -257,7 +257,7 @@ int main_of(int argc, char** argv) {
       code = run(c, "/layout/remove", question, [&](const json& j) {
         const json& d = j["departure"];
         std::printf("%s (%s): %s\n", word(d, "zone").c_str(), word(d, "id").substr(0, 8).c_str(), word(d, "say").c_str());
-        go_on = d.value("safe", false) || in.value("accept_loss", false);
+        go_on = d.value("safe", false) || in.value("accept_loss", false) || !d.value("decidable", true);  // that storaged refuses
         if (go_on || only_say || ::isatty(STDIN_FILENO) == 0) return;
         std::printf("Type its zone's name to remove it nevertheless: ");
         std::fflush(stdout);

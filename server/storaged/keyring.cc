@@ -54,7 +54,7 @@ result<keyring> keyring::decode(bytes_view b) {
 
 // ------------------------------------------------------------------------------------------------- this home's copy
 
-key_keeper::key_keeper(runtime& rt, kv::store& kv) : rt_(rt), kv_(kv) {}
+key_keeper::key_keeper(runtime& rt, kv::store& kv) : rt_(rt), kv_(kv), adopting_(rt, 1) {}
 
 keyring key_keeper::first(random_source& r) {
   keyring k;
@@ -82,15 +82,16 @@ void key_keeper::begin(keyring r, kv::batch& b) {
 }
 
 task<result<void>> key_keeper::adopt(keyring r) {
+  auto alone = co_await adopting_.acquire();
   if (r.changes <= ring_.changes) co_return result<void>();
   kv::batch b;
   b.put(kv::family::meta, bytes(keyring_name), r.encode());
   b.put(kv::family::meta, bytes(key_name), r.keys[0]);
   CO_TRY_VOID(co_await kv_.commit(std::move(b)));
-  if (r.changes <= ring_.changes) co_return result<void>();  // a newer one came meanwhile
   ring_ = std::move(r);
   rt_.log(log_level::info, "the cluster has a new key, its " + std::to_string(ring_.changes + 1) + ".: a home was removed");
   s_->wire.set_cluster_keys(ring_.keys);
+  for (const auto& n : ring_.without) s_->wire.forget(n);  // connections that stand go on, but not theirs
   (void)s_->directory.announce_number(std::string(announced), ring_.changes);
   co_return result<void>();
 }

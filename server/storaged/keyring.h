@@ -70,6 +70,7 @@ class key_keeper {
   std::function<void()> removed_;
   bool running_ = false;
   std::set<node_id> told_;
+  semaphore adopting_;   // so that the newest is what stays on disk
 };
 
 }  // namespace grenier::storaged

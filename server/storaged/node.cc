@@ -36,6 +36,10 @@ std::vector<std::string> texts(const json& j, const char* name) {
   return all;
 }
 
+bool is_zone_name(std::string_view z) {
+  return !z.empty() && z.size() <= 64 && std::ranges::all_of(z, [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; });
+}
+
 constexpr std::size_t invite_check_bytes = 4;
 bytes invite_check(bytes_view body) { return crypto::digest(crypto::hash_kind::sha256, body).substr(0, invite_check_bytes); }
 
@@ -244,6 +248,8 @@ struct node::impl {
     CO_TRY(json j, parse_object(m.head));
     layout::member wanted{from.node, text(j, "zone"), number(j, "capacity")};
     if (!from.by_invite) co_return fail(errc::access_denied, "joining takes an invite");
+    // Before the invite is spent, and before anything of it is written down.
+    if (!is_zone_name(wanted.zone)) co_return fail(errc::invalid_argument, "a zone's name has 1 to 64 of a-z, 0-9 and '-'");
     CO_TRY_VOID(co_await spend_invite(from.invite_id, from.node, from.deadline));
     rt.log(log_level::info, "home " + wanted.zone + " (" + from.node.short_hex() + ") joins");
     directory->add_peer(from.node, texts(j, "addresses"));
@@ -359,7 +365,7 @@ struct node::impl {
 
   // It can never become a member again under this key: that is written down, so that later starts know it without asking anybody.
   void learn_removal(const layout::state& s) {
-    if (!s.find(key->id()) && std::find(s.removed.begin(), s.removed.end(), key->id()) != s.removed.end()) learn_removal();
+    if (std::find(s.removed.begin(), s.removed.end(), key->id()) != s.removed.end()) learn_removal();
   }
   void learn_removal() {
     if (std::exchange(removal_told, true)) return;
@@ -380,6 +386,7 @@ struct node::impl {
     for (const auto& m : s.current.members) all.insert(m.node);
     if (s.next)
       for (const auto& m : s.next->members) all.insert(m.node);
+    for (const auto& n : s.removed) all.erase(n);  // at once, though they are in the version that ends
     directory->set_members({all.begin(), all.end()}, s.removed);
     directory->set_layout_revision(s.revision);
   }
@@ -495,24 +502,32 @@ struct node::impl {
 
   task<result<bool>> remove(node_id gone, mono_time deadline) {
     if (gone == key->id()) co_return fail(errc::invalid_argument, "a home cannot remove itself: do it at another one");
-    auto edit = [gone](const layout::state& s) -> result<std::vector<layout::member>> {
-      std::vector<layout::member> all = s.newest().members;
-      std::erase_if(all, [&](const layout::member& x) { return x.node == gone; });
-      return all;
-    };
+    std::set<node_id> leaving{gone};
     for (bool begun_here = false;; begun_here = true) {
       const layout::state& now = tables->layout();
       const layout::member* m = now.newest().find(gone);
-      if (!m && begun_here) co_return co_await left(deadline);
+      const bool all_left = std::ranges::none_of(leaving, [&](node_id n) { return now.newest().find(n) != nullptr; });
+      if (all_left && begun_here) co_return co_await left(deadline);
+      if (!m && begun_here && leaving.size() > 1) m = now.newest().find(*std::ranges::find_if(leaving, [&](node_id n) { return now.newest().find(n) != nullptr; }));
       if (!m) co_return fail(errc::not_found, "no member has this id or zone");
       if (directory->up(gone)) co_return fail(errc::conflict, "home " + m->zone + " is up: stop its storaged first, so that nothing is written there meanwhile");
       // One that was let in and vanished before it had its rows keeps a change waiting that nothing else would end.
       const bool waited_for = now.phase == layout::phase::moving && tables->layout_waits_for().contains(gone);
       std::vector<node_id> never_to_come;
       if (!now.current.find(gone)) never_to_come.push_back(gone);
-      auto r = waited_for ? co_await tables->abandon_change(std::move(never_to_come), deadline) : co_await tables->change_members(edit, {gone}, deadline);
+      // Whoever was leaving by the change that is taken back leaves by this one.
+      if (waited_for)
+        for (const auto& n : now.removed)
+          if (now.current.find(n)) leaving.insert(n);
+      auto edit = [leaving](const layout::state& s) -> result<std::vector<layout::member>> {
+        std::vector<layout::member> all = s.newest().members;
+        std::erase_if(all, [&](const layout::member& x) { return leaving.contains(x.node); });
+        return all;
+      };
+      auto r = waited_for ? co_await tables->abandon_change(std::move(never_to_come), deadline)
+                          : co_await tables->change_members(edit, {leaving.begin(), leaving.end()}, deadline);
       if (!r && r.error().code != errc::conflict) co_return fail(r.error());
-      if (r && !tables->layout().newest().find(gone)) co_return co_await left(deadline);
+      if (r && std::ranges::none_of(leaving, [&](node_id n) { return tables->layout().newest().find(n) != nullptr; })) co_return co_await left(deadline);
       if (rt.now() + 500ms > deadline) co_return fail(errc::conflict, still_changing());
       if (!r) co_await sleep_for(rt, 300ms);
     }
@@ -550,6 +565,10 @@ struct node::impl {
   task<result<std::string>> make_invite(seconds valid, mono_time deadline) {
     if (options.rpc_public.empty())
       co_return fail(errc::invalid_argument, "nobody could dial this home: give it an address that others reach (--rpc-public HOST:PORT), or make the invite at another home");
+    while (!keys.is_current()) {  // one made with a former key would be void
+      if (rt.now() + 1s > deadline) co_return fail(errc::conflict, "a home was removed, and the cluster's new key has not come yet: try again in a minute");
+      co_await sleep_for(rt, 300ms);
+    }
     invite v;
     v.addresses = addresses_for_strangers();
     v.cluster = cluster;

@@ -92,12 +92,17 @@ std::string cookie_for(const shown_token& t, const model::gallery_link& l, std::
   return std::string(cookie_name) + "=" + http::percent_encode(t.token) + "; Path=/; Max-Age=" + std::to_string(left / 1000) + "; HttpOnly; SameSite=Lax";
 }
 
+std::string local_path(std::string_view path) {
+  const auto begins = path.find_first_not_of('/');
+  return "/" + std::string(begins == path.npos ? std::string_view() : path.substr(begins));
+}
+
 std::string without_token(const http::request& r) {
   std::string rest;
   if (auto q = http::parse_query(r.query))
     for (const auto& [name, value] : *q)
       if (name != "key") rest += (rest.empty() ? "?" : "&") + http::percent_encode(name) + "=" + http::percent_encode(value);
-  return r.path + rest;
+  return local_path(r.path) + rest;
 }
 
 std::optional<original_name> parse_original(std::string_view key) {

@@ -24,6 +24,8 @@ std::optional<shown_token> token_of(const http::request&);
 const model::gallery_link* find_link(const model::gallery_pages&, std::string_view token, std::uint64_t wall_ms);
 // Set-Cookie for a token that came in the query, for as long as its link holds (at most a year).
 std::string cookie_for(const shown_token&, const model::gallery_link&, std::uint64_t wall_ms);
+// For a Location header: never another host's, as "//host/" would be.
+std::string local_path(std::string_view path);
 // The request's target without the token.
 std::string without_token(const http::request&);
 

@@ -116,7 +116,7 @@ task<void> host::answer(http::exchange& x) {
     g.head = true;
     if (co_await store_.get(c, std::move(g))) {
       http::headers h;
-      h.add("Location", r.path + "/" + (r.has_query ? "?" + r.query : ""));
+      h.add("Location", local_path(r.path) + "/" + (r.has_query ? "?" + r.query : ""));
       (void)co_await x.send({302, h, {}});
       co_return;
     }
@@ -204,7 +204,7 @@ task<void> host::answer_gallery(http::exchange& x, model::bucket b, std::string 
       g.head = true;
       if (co_await store_.get(c, std::move(g))) {
         http::headers h;
-        h.add("Location", x.request().path + "/");
+        h.add("Location", local_path(x.request().path) + "/");
         (void)co_await x.send({302, h, {}});
         co_return;
       }
