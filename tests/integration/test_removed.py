@@ -41,13 +41,13 @@ def test_a_removed_home_is_told_and_comes_back_as_a_newcomer(cluster, tmp_path):
     assert would["safe"] and would["only_copies"] == 0 and would["copies_then"] == 2 and would["id"] == old, would
     said = shown(first, "layout", "remove", old[:8], "--dry-run")
     assert said.returncode == 0 and "Nothing that was acknowledged is lost" in said.stdout and len(first.status()["nodes"]) == 3
-    # With a second one dark something may be lost: that takes a person, or --yes.
+    # With a second one dark it cannot be decided.
     cluster.homes[1].freeze()
     until("the other one is seen dark too", lambda: sum(n["up"] for n in first.status()["nodes"]) == 1, 20)
     refused = shown(first, "layout", "remove", old[:8])
-    assert refused.returncode == 5 and "is dark too" in refused.stdout and "--yes" in refused.stderr, refused
-    refused = shown(first, "--json", "layout", "remove", old[:8])
-    assert refused.returncode == 5 and "is dark too" in refused.stdout, refused
+    assert refused.returncode == 5 and "too few to decide" in refused.stdout and "is dark too" in refused.stdout and "cannot be removed now" in refused.stderr, refused
+    refused = shown(first, "--json", "layout", "remove", old[:8], "--yes")
+    assert refused.returncode == 5 and "too few to decide" in refused.stdout, refused
     cluster.homes[1].thaw()
     until("it is back", lambda: sum(n["up"] for n in first.status()["nodes"]) == 2, 20)
     until("nothing would be lost", lambda: first.ctl("layout", "remove", "home-nice", "--dry-run")["departure"]["safe"], 60)
