@@ -21,13 +21,13 @@ struct street : neighbourhood {
     REQUIRE(make_bucket(0, "kept"));
   }
   // As a person does at home `at`; the home is dark.
-  void take_out(std::size_t at, node_id gone) {
+  void take_out(std::size_t at, node_id gone, bool with_key = true) {
     world().run_for(15s);
     auto r = world().await(this->at(at), node(at).remove(gone, world().now() + 15s));
     REQUIRE(r);
     CAPTURE((*r ? std::string() : r->error().to_string()));
     REQUIRE(*r);
-    CHECK(**r);
+    CHECK((**r || !with_key));
   }
   bool know(std::initializer_list<std::size_t> homes, std::uint64_t changes, nanoseconds within = 20s) {
     return world().run_until([&] {
@@ -143,20 +143,25 @@ TEST_CASE("a removed home that still has a line to a member learns nothing over 
 
 TEST_CASE("two homes that are gone are removed one after the other, the second while the first change waits for it") {
   street c(76, {"lyon", "paris", "brest", "nice", "lille", "metz"});
-  const node_id first = c.node(4).id(), second = c.node(5).id();
-  c.crash(4, true);
-  c.crash(5, true);
-  c.take_out(0, first);
+  // Two that do not decide on the layout themselves: it is a row of partition 0.
+  std::vector<std::size_t> dark;
+  const auto decide = c.node(0).tables().layout().current.replicas(0);
+  for (std::size_t i = 1; i < 6 && dark.size() < 2; ++i)
+    if (std::ranges::find(decide, c.node(i).id()) == decide.end()) dark.push_back(i);
+  REQUIRE(dark.size() == 2);
+  const node_id first = c.node(dark[0]).id(), second = c.node(dark[1]).id();
+  for (std::size_t i : dark) c.crash(i, true);
+  c.take_out(0, first, false);
   c.world().run_for(20s);
-  c.take_out(0, second);
+  REQUIRE(c.node(0).tables().layout().phase == layout::phase::moving);  // it waits for the second one
+  c.take_out(0, second, false);
   const auto& s = c.node(0).tables().layout();
   for (const auto& n : {first, second}) {
     CHECK(s.newest().find(n) == nullptr);
     CHECK(std::ranges::find(s.removed, n) != s.removed.end());
   }
-  CHECK(c.world().run_until([&] { return c.node(0).tables().layout().phase == layout::phase::settled && c.node(1).key_is_current() && c.node(2).key_changes() >= 1; }, std::chrono::minutes(5)));
-  c.start(4);
-  REQUIRE(c.world().run_until([&] { return c.ready(4) && c.node(4).removed(); }, 60s));
+  for (std::size_t i : dark) c.start(i);
+  CHECK(c.world().run_until([&] { return std::ranges::all_of(dark, [&](std::size_t i) { return c.ready(i) && c.node(i).removed(); }); }, 60s));
 }
 
 TEST_CASE("of two homes one is removed; while too few are there, the key waits and is changed later") {
