@@ -27,7 +27,7 @@ def test_forged_cluster_key(tmp_path):
         s3.put_object(Bucket="kept", Key="k", Body=noise(200_000, "kept"))
         lyon, paris = c.homes
         paris.kill()
-        set_row(paris.dir, b"cluster/keyring", lambda v: json.dumps({**json.loads(v), "keys": ["7" * 64]}).encode())
+        set_row(paris.dir, b"cluster/keyring", lambda v: json.dumps({**json.loads(v), "keys": ["7" * 64]}, separators=(",", ":")).encode())
         paris.start()
         until("it is refused", lambda: lyon.status().get("refused_handshakes", {}).get("count", 0) >= 2, 20)
         # Who dials first is not said: each of the two refusals comes in its own time.
