@@ -54,6 +54,8 @@ class key_keeper {
 
   // No connected member knows a newer key, and no removed home knows this one.
   bool is_current() const;
+  // The first half of it.
+  bool is_newest() const { return s_ && who_knows_more().empty(); }
 
  private:
   task<result<wire::message>> answer(wire::caller, wire::message);

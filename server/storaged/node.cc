@@ -565,10 +565,9 @@ struct node::impl {
   task<result<std::string>> make_invite(seconds valid, mono_time deadline) {
     if (options.rpc_public.empty())
       co_return fail(errc::invalid_argument, "nobody could dial this home: give it an address that others reach (--rpc-public HOST:PORT), or make the invite at another home");
-    while (!keys.is_current()) {  // one made with a former key would be void
-      if (rt.now() + 1s > deadline) co_return fail(errc::conflict, "a home was removed, and the cluster's new key has not come yet: try again in a minute");
-      co_await sleep_for(rt, 300ms);
-    }
+    // One made with a former key would be void. A change that is put off for long makes it void later.
+    while (!keys.is_current() && rt.now() + 5s < deadline) co_await sleep_for(rt, 300ms);
+    if (!keys.is_newest()) co_return fail(errc::conflict, "a home was removed, and the cluster's new key has not come here yet: try again in a minute");
     invite v;
     v.addresses = addresses_for_strangers();
     v.cluster = cluster;

@@ -1,6 +1,8 @@
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "web/web.h"
 
+#include "web/gallery.h"
+
 #include "store/store_fixture.h"
 
 using namespace grenier;
@@ -68,6 +70,13 @@ struct site : home {
 };
 
 }  // namespace
+
+TEST_CASE("a path to be sent to never names another host") {
+  CHECK(web::local_path("//evil.example/x") == "/evil.example/x");
+  CHECK(web::local_path("/a//b/") == "/a//b/");
+  CHECK(web::local_path("////") == "/");
+  CHECK(web::local_path("") == "/");
+}
 
 TEST_CASE("pages, whole or in part, of the version that was begun") {
   site s;

@@ -13,6 +13,15 @@ from test_clients import signed
 
 FAKETIME = next((p for p in ("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1") if os.path.exists(p)), None)
 
+TIMERS = """
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+int timerfd_settime(int fd, int flags, const struct itimerspec* now, struct itimerspec* before) {
+  return (int)syscall(SYS_timerfd_settime, fd, flags, now, before);
+}
+"""
+
 
 def words(home, *args):
     return subprocess.run([STORAGECTL, "--data-dir", str(home.dir), *args], capture_output=True, text=True, check=False, env={"PATH": TOOL_PATH}).stdout
@@ -75,17 +84,21 @@ def curl(cluster, home, method, path, hours=0, body=b""):
 
 
 @pytest.mark.parametrize("hours", [3, -3])
-def test_a_home_hours_off(cluster, hours):
+def test_a_home_hours_off(cluster, hours, tmp_path):
     """The wrong home is named, takes no part in writing, harms nothing, and catches up when its clock is right."""
     if not FAKETIME:
         pytest.skip("libfaketime is not installed (package faketime)")
+    # libfaketime shifts the timers of CLOCK_MONOTONIC as well, whatever it is told: one that is due at once would never come.
+    timers = tmp_path / "timers.so"
+    (tmp_path / "timers.c").write_text(TIMERS)
+    subprocess.run(["clang-19", "-shared", "-fPIC", "-O1", "-o", timers, tmp_path / "timers.c"], check=True)
     bucket = f"hours{hours}"
     s3, wrong = cluster.s3(0), cluster.homes[2]
     s3.create_bucket(Bucket=bucket)
     s3.put_object(Bucket=bucket, Key="old", Body=b"before")
     cluster.wait_quiet()
     wrong.stop()
-    wrong.env = {"LD_PRELOAD": FAKETIME, "FAKETIME": f"{hours:+}h", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_RESET": "1"}
+    wrong.env = {"LD_PRELOAD": f"{timers} {FAKETIME}", "FAKETIME": f"{hours:+}h", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_RESET": "1"}
     try:
         wrong.start()
         # Through the wrong home, with a clock as wrong: refused in words, or taken for good.

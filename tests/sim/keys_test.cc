@@ -176,6 +176,20 @@ TEST_CASE("of two homes one is removed; while too few are there, the key waits a
   CHECK(c.said[1].find("removed from its cluster") != std::string::npos);
 }
 
+TEST_CASE("a newcomer's zone is judged before its invite is spent, and before it is written down") {
+  street c(77, {"lyon", "paris"});
+  auto line = c.world().await(c.at(0), c.node(0).make_invite(seconds(3600), c.world().now() + 20s));
+  REQUIRE(line);
+  REQUIRE(*line);
+  const std::size_t wrong = c.add({.zone = "nowhere\nhome lyon joins"}), right = c.add({.zone = "metz"});
+  c.start(wrong, **line);
+  REQUIRE(c.world().run_until([&] { return !c.failure(wrong).empty(); }, 60s));
+  CHECK(c.failure(wrong).find("a zone's name has 1 to 64") != std::string::npos);
+  CHECK(c.said[0].find("nowhere") == std::string::npos);
+  c.start(right, **line);
+  CHECK(c.wait_ready(right));
+}
+
 TEST_CASE("keyrings are read as foreign bytes") {
   std::mt19937 random(7);
   storaged::keyring k;
