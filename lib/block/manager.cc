@@ -64,10 +64,9 @@ statistics manager::impl::stats() const {
   s.received = n_received;
   s.scrubbed = n_scrubbed;
   s.resync = resync_work;
-  if (s.resync_queue == 0) s.resync.last_error.clear();
+  std::erase_if(s.resync.troubles, [this](const auto& t) { return !still_missing(t.first); });  // a put has brought it meanwhile, say
   s.handing_over = hand_over_work;
   s.scrub = here.scrub;
-  if (here.all_mended()) s.scrub.last_error.clear();
   s.other = layout_work;
   return s;
 }

@@ -129,6 +129,7 @@ struct manager::impl {
   task<void> hand_over_some(layout::replica_set homes, std::vector<todo>);
   task<void> let_go(todo, std::uint64_t revision);
   task<result<bool>> guest_may_go(todo, std::uint64_t revision);
+  bool still_missing(const bytes& subject) const;  // of resync_work
   task<void> layout_loop();
   task<result<void>> look_for_guests();
   task<result<void>> look_for_missing();

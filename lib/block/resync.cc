@@ -26,6 +26,7 @@ double manager::impl::rate_from(const node_id& n) const {
 task<void> manager::impl::resync_loop() {
   for (;;) {
     auto due = co_await here.missing.next(16);
+    std::erase_if(resync_work.troubles, [&](const auto& t) { return !still_missing(t.first); });
     if (nowhere.size() > here.missing.size()) std::erase_if(nowhere, [&](const block_hash& h) { return !here.missing.contains(h); });
     for (auto& t : due) here.missing.set_busy(t.hash, true);
     for (auto& t : due) group.spawn("block resync one", resync_one(t, co_await resyncing.acquire()));
@@ -40,7 +41,7 @@ task<void> manager::impl::resync_one(todo t, semaphore::permit) {
     nowhere.erase(t.hash);
   if (!done) {
     here.missing.set_busy(t.hash, false);
-    resync_work.failed(rt.now(), {}, "block " + t.hash.short_hex() + " is missing here: " + done.error().to_string());
+    resync_work.failed(rt.now(), t.hash.str(), {}, "block " + t.hash.short_hex() + " is missing here: " + done.error().to_string());
     later(here.missing, t, retry_max);
     co_return;
   }
@@ -58,7 +59,16 @@ task<void> manager::impl::resync_one(todo t, semaphore::permit) {
   }
   kv::batch b;
   here.missing.remove(b, t.hash);
-  if (co_await here.commit(std::move(b)) && at->has_value()) resync_work.did(rt.now(), {}, 1, (*at)->stored_bytes);
+  if (!co_await here.commit(std::move(b))) co_return;
+  // Fetched, or not wanted any more.
+  resync_work.mended(t.hash.str());
+  here.forget_damage(t.hash);
+  if (at->has_value()) resync_work.did(rt.now(), 1, (*at)->stored_bytes);
+}
+
+bool manager::impl::still_missing(const bytes& subject) const {
+  const auto h = block_hash::from_bytes(subject);
+  return h && here.missing.contains(*h);
 }
 
 // Nothing more to do: it is here now, or is not wanted any more. Else why not; not_found: no home that is up has it.
@@ -234,7 +244,7 @@ task<void> manager::impl::let_go(todo t, std::uint64_t revision) {
   auto gone = co_await here.free(t.hash, [this, t, revision] { return guest_may_go(t, revision); }, rt.now() + 60s);
   if (gone && *gone) {
     recent.drop(t.hash);
-    hand_over_work.did(rt.now(), {});
+    hand_over_work.did(rt.now());
   } else {
     later(here.guests, t, hand_over_max);
   }
@@ -251,10 +261,12 @@ task<result<bool>> manager::impl::guest_may_go(todo t, std::uint64_t revision) {
 task<void> manager::impl::layout_loop() {
   for (;;) {
     auto done = co_await look_for_guests();
-    if (done)
-      layout_work.did(rt.now(), {});
-    else
-      layout_work.failed(rt.now(), {}, "looking for blocks whose home is elsewhere now: " + done.error().to_string());
+    if (done) {
+      layout_work.did(rt.now());
+      layout_work.mended("layout");
+    } else {
+      layout_work.failed(rt.now(), "layout", {}, "looking for blocks whose home is elsewhere now: " + done.error().to_string());
+    }
     co_await layout_changed.wait(rt.now() + 60s);
   }
 }

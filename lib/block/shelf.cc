@@ -167,7 +167,7 @@ task<result<block_bytes>> shelf::open_or_report(block_hash h, location at) {
 // The row goes, so that nobody is told any more that the block is here; a good copy is fetched by the queue.
 task<void> shelf::report_damage(block_hash h, location at, error why) {
   ++corrupt_found;
-  scrub.failed(rt_.now(), self_, "block " + h.short_hex() + " is damaged here: " + why.to_string());
+  scrub.failed(rt_.now(), h.str(), self_, "block " + h.short_hex() + " is damaged here: " + why.to_string());
   rt_.log(log_level::warning, "a damaged block " + h.short_hex() + ": " + why.to_string());
   kv::batch b;
   b.remove(kv::family::block, row_of(row_kind::file, h));
@@ -179,6 +179,11 @@ task<void> shelf::report_damage(block_hash h, location at, error why) {
     disks.take_used(at);
   }
   if (why == errc::corrupt) (void)co_await disks.remove(h, at);
+}
+
+void shelf::forget_damage(const block_hash& h) {
+  damaged_.erase(h);
+  scrub.mended(h.str());
 }
 
 std::unexpected<error> shelf::absent(const block_hash& h) const {
@@ -233,6 +238,7 @@ task<result<bool>> shelf::store(incoming in, mono_time deadline) {
   }
   if (here_.insert(in.hash)) ++blocks;
   if (damaged_.erase(in.hash)) ++repaired;
+  scrub.mended(in.hash.str());
   co_return false;
 }
 
@@ -280,7 +286,7 @@ task<result<bool>> shelf::free(block_hash h, std::move_only_function<task<result
   b.remove(kv::family::block, row_of(row_kind::file, h));
   guests.remove(b, h);
   garbage.remove(b, h);
-  damaged_.erase(h);
+  forget_damage(h);
   // The row first: a file without a row is found by the sweep, a row without its file would be damage.
   CO_TRY_VOID(co_await kv_.commit(std::move(b)));
   if (!at) co_return true;

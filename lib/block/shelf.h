@@ -58,7 +58,7 @@ class shelf {
   // Verified. not_found: no such block here; corrupt: it was, and is queued for repair.
   task<result<block_bytes>> read(block_hash, mono_time deadline);
   task<result<std::optional<location>>> find(block_hash);
-  bool all_mended() const { return damaged_.size() == 0; }
+  void forget_damage(const block_hash&);  // it is whole again, or nobody wants it any more
   bool is_here(const block_hash& h) const { return here_.contains(h); }
 
   // Steps left out on purpose, for tests of the tests.

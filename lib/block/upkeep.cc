@@ -102,7 +102,10 @@ task<void> manager::impl::scrub_loop() {
         co_await sleep_for(rt, 1ms);
       }
       // Damage is reported and queued there.
-      if (auto whole = co_await here.read(f.first, rt.now() + 10min)) here.scrub.did(rt.now(), {}, 1, f.second.stored_bytes);
+      if (auto whole = co_await here.read(f.first, rt.now() + 10min)) {
+        here.scrub.did(rt.now(), 1, f.second.stored_bytes);
+        here.forget_damage(f.first);
+      }
       ++n_scrubbed;
       after = f.first;
     }

@@ -458,9 +458,11 @@ task<void> change_log::keep() {
     co_await sleep_for(core_.rt, dirty_ ? nanoseconds(1s) : nanoseconds(20ms));
     dirty_ = false;
     if (auto r = co_await write_places(); !r) {
-      core_.status.other.failed(core_.rt.now(), {}, "keeping the places of readers: " + r.error().to_string());
+      core_.status.other.failed(core_.rt.now(), "places of readers", {}, "keeping the places of readers: " + r.error().to_string());
       dirty_ = true;
       co_await sleep_for(core_.rt, 5s);
+    } else {
+      core_.status.other.mended("places of readers");
     }
   }
 }

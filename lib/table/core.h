@@ -29,6 +29,10 @@ inline mutations mutations_named(const std::vector<std::string>& names) {
   return m;
 }
 
+// What may go wrong with single rows, as subjects of work.
+inline bytes rows_passed_over(const node_id& peer) { return "passed over " + peer.str(); }
+inline bytes rows_held_back(const node_id& peer) { return "held back " + peer.str(); }
+
 struct core {
   core(runtime& r, kv::store& s, wire::endpoint& w, cluster::directory& d, hybrid_clock& c, node_id id, replicated::options o)
       : rt(r), store(s), wire(w), peers(d), clock(c), self(id), options(std::move(o)), tasks(r) {}

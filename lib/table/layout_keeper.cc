@@ -322,8 +322,10 @@ task<result<void>> layout_keeper::drive_once() {
 task<void> layout_keeper::drive() {
   for (;;) {
     co_await changed_.wait(core_.rt.now() + 1s);
+    if (!drives()) core_.status.other.mended("layout");  // somebody else does
     if (!drives() || core_.skips("layout_steps")) continue;
-    if (auto r = co_await drive_once(); !r && !r.failed_with(errc::conflict)) core_.status.other.failed(core_.rt.now(), {}, "layout: " + r.error().to_string());
+    if (auto r = co_await drive_once(); !r && !r.failed_with(errc::conflict)) core_.status.other.failed(core_.rt.now(), "layout", {}, "layout: " + r.error().to_string());
+    else core_.status.other.mended("layout");
     if (core_.rt.now() < looked_ + 15s) continue;
     looked_ = core_.rt.now();
     auto r = co_await read_(layout_row, {.deadline = core_.rt.now() + 5s, .priority = wire::priority::background});

@@ -59,7 +59,10 @@ task<void> repair::hint_loop() {
   core_.status.hints += c->n;
   for (;;) {
     co_await sleep_for(core_.rt, core_.options.hint_interval);
-    if (core_.status.hints == 0) continue;
+    if (core_.status.hints == 0) {
+      core_.status.handoff.troubles.clear();
+      continue;
+    }
     for (const auto& n : core_.peers.up_members())
       if (n != core_.self) co_await deliver_to(n);
     // Those of nodes that were taken out are of no use any more.
@@ -79,12 +82,14 @@ task<void> repair::hint_loop() {
 task<void> repair::deliver_to(node_id n) {
   bytes from = n.str();
   if (auto at = hints_from_.find(n); at != hints_from_.end()) from = hints_from_.extract(at).mapped();
+  const bool from_the_first = from == n.str();
   bool silent = false;
   std::size_t kept = 0;
   while (!silent && kept < undelivered_max) {
     auto page = co_await core_.store.scan(kv::family::hint, {.from = from, .until = after_prefix(n.str()), .entries_max = 64});
     if (!page || page->empty()) {
       if (kept == 0) core_.hints_stuck.erase(n);
+      if (page && kept == 0 && from_the_first) core_.status.handoff.mended(n.str());
       co_return;
     }
     kv::batch done;
@@ -103,14 +108,14 @@ task<void> repair::deliver_to(node_id n) {
         ++delivered;
         continue;
       }
-      core_.status.handoff.failed(core_.rt.now(), n, "bringing a row that it missed: " + what.done.error().to_string());
+      core_.status.handoff.failed(core_.rt.now(), n.str(), n, "bringing a row that it missed: " + what.done.error().to_string());
       silent = silent || what.silent;
       ++kept;
       if (!what.silent) core_.hints_stuck.insert(n);
     }
     if (delivered && co_await core_.store.commit(std::move(done))) {
       core_.status.hints -= std::min(core_.status.hints, delivered);
-      core_.status.handoff.did(core_.rt.now(), n, delivered);
+      core_.status.handoff.did(core_.rt.now(), delivered);
     }
   }
   // The next round goes on after those that could not be delivered in this one.
@@ -251,23 +256,30 @@ task<void> repair::returned_loop() {
 }
 
 void repair::told(node_id peer, const result<void>& r) {
-  if (r)
-    core_.status.comparison.did(core_.rt.now(), peer);
-  else
-    core_.status.comparison.failed(core_.rt.now(), peer, "comparing rows: " + r.error().to_string());
+  if (r) {
+    core_.status.comparison.did(core_.rt.now());
+    core_.status.comparison.mended(peer.str());
+  } else {
+    core_.status.comparison.failed(core_.rt.now(), peer.str(), peer, "comparing rows: " + r.error().to_string());
+  }
 }
 
 task<result<void>> repair::exchange(node_id peer) {
   if (core_.skips("no_anti_entropy")) co_return result<void>();
+  const mono_time begun = core_.rt.now();
   std::vector<layout::partition> shared;
   auto s = layout_.snapshot();
   for (std::size_t i = 0; i < s->partition_count(); ++i) {
     const auto all = s->all_replicas(static_cast<layout::partition>(i));
     if (has(all, peer) && has(all, core_.self)) shared.push_back(static_cast<layout::partition>(i));
   }
-  if (shared.empty()) co_return result<void>();
-  CO_TRY(auto different, co_await differing(peer, std::move(shared), nullptr));
-  for (auto p : different) CO_TRY_VOID(co_await reconcile(peer, p));
+  if (!shared.empty()) {
+    CO_TRY(auto different, co_await differing(peer, std::move(shared), nullptr));
+    for (auto p : different) CO_TRY_VOID(co_await reconcile(peer, p));
+  }
+  // All rows were compared: what was passed over, or held by a promise, would have been met again.
+  core_.status.comparison.mended(rows_held_back(peer), begun);
+  core_.status.other.mended(rows_passed_over(peer), begun);
   co_return result<void>();
 }
 
@@ -381,7 +393,7 @@ task<result<void>> repair::pull(node_id peer, layout::partition p, std::vector<b
       const int told = a.rows_size();
       std::vector<blocked_row> blocked;
       CO_TRY_VOID(co_await replica_.take(p, peer, std::move(a), blocked));
-      co_await raise(std::move(blocked));
+      co_await raise(peer, std::move(blocked));
       // Large rows come in several answers; those that are gone meanwhile are passed over.
       if (told == 0 || told >= q.places_size()) break;
       q.mutable_places()->DeleteSubrange(0, told);
@@ -400,7 +412,7 @@ task<result<void>> repair::pull_all(node_id peer, layout::partition p) {
     if (!next.empty() && next <= from) co_return fail(errc::protocol, "a page that goes nowhere");
     std::vector<blocked_row> blocked;
     CO_TRY_VOID(co_await replica_.take(p, peer, std::move(a), blocked));
-    co_await raise(std::move(blocked));
+    co_await raise(peer, std::move(blocked));
     if (next.empty()) co_return result<void>();
     from = std::move(next);
   }
@@ -436,7 +448,7 @@ task<result<void>> repair::send(node_id peer, layout::partition p, std::vector<b
       if (why != errc::clock_skew && why != errc::corrupt) co_return fail(std::move(why));
       replica_.passed_over(peer, why);
     }
-    co_await raise(std::move(blocked));
+    co_await raise(peer, std::move(blocked));
   }
   co_return result<void>();
 }
@@ -455,12 +467,12 @@ std::optional<ballot> repair::kept_from(const pb::register_answer& a, const ball
 bool repair::over(const ballot& promise) const { return promise.time.ms() + promise_ms_max < core_.rt.wall_ms(); }
 
 // A promise to an operation that came to nothing would keep the row from this replica until somebody writes it: for good, perhaps.
-task<void> repair::raise(std::vector<blocked_row> all) {
+task<void> repair::raise(node_id peer, std::vector<blocked_row> all) {
   for (auto& b : all) {
     if (!over(b.by)) continue;
     auto r = co_await coordinator_.raise(std::move(b.key), core_.rt.now() + 20s);
     if (r) continue;
-    core_.status.comparison.failed(core_.rt.now(), {}, "bringing a row past a promise: " + r.error().to_string());
+    core_.status.comparison.failed(core_.rt.now(), rows_held_back(peer), peer, "bringing a row past a promise: " + r.error().to_string());
     co_return;  // the next comparison meets them again
   }
 }
@@ -484,10 +496,13 @@ bool repair::merged_enough(const sync_state& s, layout::partition p) const {
 task<bool> repair::sync_one(node_id source, layout::partition p) {
   auto empty = co_await replica_.empty(p);
   auto r = empty && *empty ? co_await pull_all(source, p) : co_await reconcile(source, p);
-  if (r)
-    core_.status.merging.did(core_.rt.now(), source);
-  else
-    core_.status.merging.failed(core_.rt.now(), source, "merging partition " + std::to_string(p) + ": " + r.error().to_string());
+  const bytes subject = source.str() + std::to_string(p);
+  if (r) {
+    core_.status.merging.did(core_.rt.now());
+    core_.status.merging.mended(subject);
+  } else {
+    core_.status.merging.failed(core_.rt.now(), subject, source, "merging partition " + std::to_string(p) + ": " + r.error().to_string());
+  }
   co_return r.has_value();
 }
 
@@ -500,9 +515,10 @@ task<void> repair::sync_from(node_id source, std::shared_ptr<sync_state> s) {
   std::set<layout::partition> unsynced;
   auto different = co_await differing(source, ask_for, &unsynced);
   if (!different) {
-    core_.status.merging.failed(core_.rt.now(), source, "merging rows: " + different.error().to_string());
+    core_.status.merging.failed(core_.rt.now(), source.str(), source, "merging rows: " + different.error().to_string());
     co_return;
   }
+  core_.status.merging.mended(source.str());
   for (auto p : ask_for)
     if (!unsynced.contains(p) && !std::binary_search(different->begin(), different->end(), p)) s->merged[p].insert(source);
   fan_out<bool> out(core_.rt, core_.tasks);
@@ -532,7 +548,10 @@ task<void> repair::sync_round() {
       if (n != core_.self && core_.peers.up(n)) sources.insert(n);
   }
   core_.status.partitions_to_sync = s->merged.size();
-  if (s->merged.empty()) co_return;
+  if (s->merged.empty()) {
+    core_.status.merging.troubles.clear();
+    co_return;
+  }
   for (const auto& n : core_.peers.by_quality({sources.begin(), sources.end()})) {
     co_await sync_from(n, s);
     if (layout_.revision() != s->layout->revision) co_return;
@@ -548,7 +567,8 @@ task<void> repair::sync_round() {
       if (has(s->layout->current.replicas(p), core_.self)) both.push_back(p);
     if (!both.empty()) (void)co_await layout_.mark_synced(s->layout->current.number, std::move(both));
   }
-  if (auto r = co_await layout_.mark_synced(s->layout->newest().number, done); !r) core_.status.merging.failed(core_.rt.now(), {}, r.error().to_string());
+  if (auto r = co_await layout_.mark_synced(s->layout->newest().number, done); !r) core_.status.merging.failed(core_.rt.now(), "mark", {}, r.error().to_string());
+  else core_.status.merging.mended("mark");
   core_.status.partitions_to_sync = layout_.unsynced().size();
 }
 

@@ -45,7 +45,7 @@ class repair {
   task<result<void>> send(node_id peer, layout::partition, std::vector<bytes> places);
   static std::optional<ballot> kept_from(const pb::register_answer&, const ballot& sent);
   bool over(const ballot& promise) const;
-  task<void> raise(std::vector<blocked_row>);
+  task<void> raise(node_id peer, std::vector<blocked_row>);
   task<result<pb::merkle_answer>> ask(node_id peer, pb::merkle_request);
   task<result<pb::pull_answer>> ask(node_id peer, pb::pull_request);
 

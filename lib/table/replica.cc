@@ -460,7 +460,7 @@ task<result<std::vector<bytes>>> replica::keys_here(table_id t, layout::partitio
 
 void replica::passed_over(node_id peer, const error& why) {
   ++core_.status.rows_passed_over;
-  core_.status.other.failed(core_.rt.now(), peer, "a row that one of two homes cannot take: " + why.to_string());
+  core_.status.other.failed(core_.rt.now(), rows_passed_over(peer), peer, "a row that one of two homes cannot take: " + why.to_string());
 }
 
 task<result<void>> replica::take(layout::partition p, node_id from_whom, pb::pull_answer from, std::vector<blocked_row>& blocked) {

@@ -147,8 +147,12 @@ void replicated::on_layout(std::move_only_function<void(const layout::state&)> f
 repair_status replicated::status() const {
   auto s = impl_->shared.status;
   s.comparison.bytes = s.bytes_sent;
-  if (s.hints == 0) s.handoff.last_error.clear();
-  if (s.partitions_to_sync == 0) s.merging.last_error.clear();
+  if (s.hints == 0) s.handoff.troubles.clear();
+  if (s.partitions_to_sync == 0) s.merging.troubles.clear();
+  // Nothing is to be done any more with a home that has left.
+  if (impl_->layout.known())
+    for (work* w : {&s.handoff, &s.comparison, &s.merging, &s.other})
+      std::erase_if(w->troubles, [this](const auto& t) { return t.second.with && !impl_->layout.state().find(t.second.with); });
   return s;
 }
 

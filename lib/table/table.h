@@ -16,6 +16,8 @@
 //   Source    Rystsov, "CASPaxos" (2018); DeCandia et al., "Dynamo" (2007) for hinted handoff and Merkle trees; DESIGN rules 5b.1-9, 13-15.
 #pragma once
 
+#include <algorithm>
+
 #include "cluster/cluster.h"
 #include "kv/kv.h"
 #include "layout/layout.h"
@@ -195,23 +197,36 @@ struct feed_status {
   bool at_work = false;              // somebody follows under this name
 };
 
-// One kind of background work, since this start. What went wrong is kept until it goes well again with the same home.
+// One kind of background work, since this start. What went wrong stands until that same thing has gone well: a subject names it, a home
+// or a block, say. Of many the latest are kept; those forgotten come again with their next attempt.
 struct work {
+  struct trouble {
+    std::string what;  // for people
+    mono_time at{};
+    node_id with;      // zero: about no home in particular
+  };
+  static constexpr std::size_t troubles_max = 64;
   std::uint64_t items = 0, bytes = 0;
   std::optional<mono_time> last_run;
-  std::string last_error;   // for people; empty: nothing is wrong
-  mono_time failed_at{};
-  node_id failed_with;      // zero: about no home in particular
-  void did(mono_time now, node_id with, std::uint64_t more_items = 1, std::uint64_t more_bytes = 0) {
+  std::map<std::string, trouble> troubles;  // by subject
+  void did(mono_time now, std::uint64_t more_items = 1, std::uint64_t more_bytes = 0) {
     items += more_items;
     bytes += more_bytes;
     last_run = now;
-    if (!failed_with || failed_with == with) last_error.clear();
   }
-  void failed(mono_time now, node_id with, std::string why) {
-    last_run = failed_at = now;
-    failed_with = with;
-    last_error = std::move(why);
+  void failed(mono_time now, const std::string& subject, node_id with, std::string why) {
+    last_run = now;
+    troubles[subject] = {std::move(why), now, with};
+    if (troubles.size() > troubles_max) troubles.erase(std::ranges::min_element(troubles, {}, [](const auto& t) { return t.second.at; }));
+  }
+  void mended(const std::string& subject) { troubles.erase(subject); }
+  // It went well, and nothing went wrong on the way since then.
+  void mended(const std::string& subject, mono_time since) {
+    if (auto t = troubles.find(subject); t != troubles.end() && t->second.at < since) troubles.erase(t);
+  }
+  const trouble* latest() const {
+    auto t = std::ranges::max_element(troubles, {}, [](const auto& x) { return x.second.at; });
+    return t == troubles.end() ? nullptr : &t->second;
   }
 };
 

@@ -130,22 +130,39 @@ TEST_CASE("a page of another range, or one that goes nowhere, is no answer") {
   }
 }
 
-TEST_CASE("what went wrong in background work is kept until it goes well with the same home") {
+TEST_CASE("what went wrong in background work stands until that same thing goes well") {
   work w;
   const auto a = *node_id::from_bytes(bytes(32, 'a')), b = *node_id::from_bytes(bytes(32, 'b'));
   const mono_time t{};
-  w.failed(t + 1s, a, "silent");
-  w.did(t + 2s, b, 3, 100);
-  CHECK(w.last_error == "silent");
-  CHECK(w.failed_at == t + 1s);
-  CHECK(w.failed_with == a);
+  CHECK(w.latest() == nullptr);
+  w.failed(t + 1s, a.str(), a, "silent");
+  w.failed(t + 2s, "block 1", {}, "full");
+  w.did(t + 3s, 3, 100);
+  w.mended("block 2");
   CHECK(w.items == 3);
   CHECK(w.bytes == 100);
-  CHECK(w.last_run == t + 2s);
-  w.did(t + 3s, a);
-  CHECK(w.last_error.empty());
-  CHECK(w.items == 4);
-  w.failed(t + 4s, {}, "full");
-  w.did(t + 5s, b);
-  CHECK(w.last_error.empty());
+  CHECK(w.last_run == t + 3s);
+  REQUIRE(w.latest());
+  CHECK(w.latest()->what == "full");
+  w.mended("block 1");
+  w.mended(b.str());
+  REQUIRE(w.latest());
+  CHECK(w.latest()->what == "silent");
+  CHECK(w.latest()->at == t + 1s);
+  CHECK(w.latest()->with == a);
+  // A round that began at 1 s, or before, met it itself.
+  w.mended(a.str(), t + 1s);
+  CHECK(w.latest());
+  w.mended(a.str(), t + 2s);
+  CHECK(w.latest() == nullptr);
+}
+
+TEST_CASE("of many things that go wrong the latest are kept") {
+  work w;
+  const mono_time t{};
+  for (int i = 0; i < 1000; ++i) w.failed(t + i * 1s, "block " + std::to_string(i), {}, std::to_string(i));
+  CHECK(w.troubles.size() == work::troubles_max);
+  CHECK(w.latest()->what == "999");
+  CHECK(w.troubles.contains("block 936"));
+  CHECK_FALSE(w.troubles.contains("block 935"));
 }

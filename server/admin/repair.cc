@@ -9,8 +9,6 @@ using nlohmann::json;
 
 namespace {
 
-constexpr nanoseconds trouble_kept = 1h;  // where nothing says that it has gone well since
-
 double seconds_of(nanoseconds d) { return static_cast<double>(d.count()) / 1e9; }
 
 }  // namespace
@@ -27,11 +25,12 @@ std::vector<control::upkeep> control::upkeep_here() const {
 }
 
 json control::trouble_of(const table::work& w) const {
-  if (w.last_error.empty() || rt_.now() - w.failed_at >= trouble_kept) return nullptr;
-  json j = {{"what", w.last_error}, {"ago_s", seconds_of(rt_.now() - w.failed_at)}};
-  if (w.failed_with && w.failed_with != node_.id()) {
-    j["node"] = w.failed_with.hex();
-    if (const auto* m = node_.tables().layout().find(w.failed_with)) j["zone"] = m->zone;
+  const auto* t = w.latest();
+  if (!t) return nullptr;
+  json j = {{"what", t->what}, {"ago_s", seconds_of(rt_.now() - t->at)}};
+  if (t->with && t->with != node_.id()) {
+    j["node"] = t->with.hex();
+    if (const auto* m = node_.tables().layout().find(t->with)) j["zone"] = m->zone;
   }
   return j;
 }

@@ -395,6 +395,35 @@ TEST_CASE("a block that no home which is up has is counted, until one has it") {
   CHECK(*c.file(0, h) == *b);
 }
 
+TEST_CASE("what went wrong with a block is said until that block is here, whatever else goes well") {
+  homes c(3);
+  auto b = c.noise(), other = c.noise();
+  auto h = crypto::hash_block(*b), h2 = crypto::hash_block(*other);
+  CHECK(c.put(0, b));
+  CHECK(c.put(0, other));
+  c.until([&] { return c.copies(h) == 3 && c.copies(h2) == 3; });
+  for (std::size_t i : {0u, 1u, 2u}) c.crash(i);
+  (*c.file(0, h2))[1000] ^= 1;
+  for (std::size_t i : {0u, 1u}) {
+    (*c.file(i, h))[1000] ^= 1;
+    c.boot(i);
+  }
+  c.w.run_for(1s);
+  CHECK_FALSE(c.get(0, h));
+  auto says = [&](const table::work& w) { return w.latest() && w.latest()->what.find(h.short_hex()) != std::string::npos; };
+  CHECK(c.until([&] { return says(c.of(0).stats().resync); }));
+  c.of(0).scrub_now();
+  CHECK(c.until([&] { return c.file(0, h2) && *c.file(0, h2) == *other && c.of(0).stats().resync.items > 0; }));
+  for (nanoseconds more : {nanoseconds(0s), nanoseconds(3h)}) {
+    c.w.run_for(more);
+    CHECK(says(c.of(0).stats().resync));
+    CHECK(says(c.of(0).stats().scrub));
+  }
+  c.boot(2);
+  CHECK(c.until([&] { return c.of(0).stats().resync_queue == 0; }, 3h));
+  CHECK(c.until([&] { return !c.of(0).stats().resync.latest() && !c.of(0).stats().scrub.latest(); }, 10s));
+}
+
 TEST_CASE("no intact copy is corrupt, no copy is not_found, no answer is unavailable or timed_out") {
   homes c(3);
   auto b = c.noise();

@@ -134,7 +134,11 @@ TEST_CASE("a home that was dark for a moment or a while: when the queues are emp
     const bool in_time = c.world().run_until(quiet, 60s);
     for (std::size_t i = 0; i < 4 && !in_time; ++i)
       for (const auto& [name, n] : c.node(i).numbers())
-        if (n) MESSAGE(i, ": ", name, " ", n, "; ", c.node(i).blocks().stats().resync.last_error, "; ", c.node(i).tables().status().merging.last_error);
+        if (n) {
+          const auto blocks = c.node(i).blocks().stats().resync;
+          const auto rows = c.node(i).tables().status().merging;
+          MESSAGE(i, ": ", name, " ", n, "; ", blocks.latest() ? blocks.latest()->what : "", "; ", rows.latest() ? rows.latest()->what : "");
+        }
     REQUIRE(in_time);
     MESSAGE("away for ", away.count(), " s: caught up within ", std::chrono::duration<double>(c.world().now() - back).count() + 3, " s, ", next, " objects");
     std::vector<std::set<std::string>> then(4);
