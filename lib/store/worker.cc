@@ -97,7 +97,6 @@ task<bool> service::impl::work_round() {
 task<result<void>> service::impl::do_entry(kv::entry e) {
   kv::batch b;
   b.remove(kv::family::task_queue, e.key);
-  not_before.erase(e.key);
   auto w = decode_work(e.value);
   if (w) {
     auto done = co_await do_work(*w);
@@ -107,12 +106,15 @@ task<result<void>> service::impl::do_entry(kv::entry e) {
       ++w->attempts;
       bytes key = due_key(rt.wall_ms() + whole_ms(delay), rt.random().next());
       not_before[key] = rt.now() + delay;
+      b.if_lost([this, key] { not_before.erase(key); });
       b.put(kv::family::task_queue, std::move(key), encode(*w));
     }
   } else {
     rt.log(log_level::warning, "store: an entry of the background's list is dropped: " + w.error().to_string());
   }
-  co_return co_await kv.commit(std::move(b));
+  CO_TRY_VOID(co_await kv.commit(std::move(b)));
+  not_before.erase(e.key);
+  co_return result<void>();
 }
 
 task<result<bool>> service::impl::do_work(work& w) {
