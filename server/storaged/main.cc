@@ -84,6 +84,8 @@ std::uint64_t default_capacity(const std::string& dir) {
   return free / 100'000'000 * 100'000'000;
 }
 
+constexpr const char* no_zone = "say which home this is: storaged --zone home-lyon ('storaged --help' tells the rest)";
+
 class daemon {
  public:
   explicit daemon(config c) : config_(std::move(c)), io_(1), clock_(io_), cpu_(io_, 2, "grenier-cpu"), disk_(io_, 4, "grenier-disk"), rt_(io_, clock_, random_, cpu_, disk_), net_(rt_), main_(rt_), signals_(io_, SIGTERM, SIGINT) {
@@ -193,7 +195,7 @@ class daemon {
   task<result<void>> know_zone() {
     CO_TRY(auto kept, co_await rows_->get(kv::family::meta, "node/zone"));
     if (config_.zone.empty() && !kept)
-      co_return fail(errc::invalid_argument, "say which home this is: storaged --zone home-lyon ('storaged --help' tells the rest)");
+      co_return fail(errc::invalid_argument, no_zone);
     if (config_.zone.empty()) config_.zone = *kept;
     if (kept && *kept != config_.zone)
       rt_.log(log_level::warning, "this home was called '" + *kept + "' and is '" + config_.zone + "' from now on: that moves it to another zone, and what lies where may change");
@@ -432,6 +434,10 @@ int run(int argc, char** argv) {
   // Who has started here before may be a member, and then it does not matter what a unit file goes on saying: node::start() judges.
   struct stat rows {};
   const bool first_start = ::stat((line->settings.data_dir + "/rows").c_str(), &rows) != 0;
+  if (first_start && line->settings.zone.empty()) {  // nothing is made yet
+    std::fprintf(stderr, "storaged: %s\n", no_zone);
+    return exit_usage;
+  }
   if (join == "-") {  // an invite is a secret, and a command line is not
     char typed[8192];
     if (std::fgets(typed, sizeof typed, stdin)) {

@@ -97,6 +97,7 @@ def test_a_drive_under_two_names(home, tmp_path):
 
 def test_no_zone(home):
     refused(storaged("--data-dir", home.dir, *ports(home)), 2, "--zone home-lyon")
+    assert not (home.dir / "rows").exists(), "nothing is made for it"
 
 
 def test_zone_from_file_and_started_again_without(home, tmp_path):
