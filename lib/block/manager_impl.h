@@ -165,11 +165,6 @@ struct manager::impl {
   recent_blocks recent;
   std::map<block_hash, std::shared_ptr<fetch>> fetches;
   std::map<node_id, std::uint64_t> outstanding;      // bytes being sent to each node
-  // A member that was not removed. (While the layout changes, a removed one is still in the version that ends.)
-  bool takes_part(node_id n) const {
-    const auto& s = table.layout();
-    return s.find(n) && std::find(s.removed.begin(), s.removed.end(), n) == s.removed.end();
-  }
   std::set<block_hash> nowhere;                      // missing here, and all that were asked said no
   std::map<block_hash, std::set<node_id>> told_of;   // who said that it holds a block that is missing here
   static constexpr nanoseconds disk_patience = 400ms;

@@ -51,7 +51,7 @@ task<result<wire::message>> manager::impl::handle_put(wire::caller c, wire::mess
   CO_TRY(block_hash hash, block_hash::from_bytes(q.hash()));
   if (!msg.body || msg.body->empty() || msg.body->size() > block_size_max) co_return fail(errc::invalid_argument, "a block has 1 byte to 4 MiB");
   if (!co_await know_revision(q.revision(), c.deadline)) co_return fail(errc::stale_layout, "this node does not know that layout yet");
-  if (!takes_part(c.node)) co_return fail(errc::access_denied, "not a member");
+  if (!table.layout().find(c.node)) co_return fail(errc::access_denied, "not a member");
   shelf::incoming in{hash, {q.zstd(), msg.body}, std::nullopt, !here.is_home(hash)};
   bool home = here.is_replica_of_any_version(hash);
   if (q.has_reference()) {
@@ -91,7 +91,7 @@ task<result<wire::message>> manager::impl::handle_get(wire::caller c, wire::mess
   pb::GetRequest q;
   if (!q.ParseFromString(msg.head)) co_return ill_formed("a request that cannot be read");
   CO_TRY(block_hash hash, block_hash::from_bytes(q.hash()));
-  if (!takes_part(c.node)) co_return fail(errc::access_denied, "not a member");
+  if (!table.layout().find(c.node)) co_return fail(errc::access_denied, "not a member");
   auto permit = co_await serving.acquire(block_size_default, c.deadline);
   if (!permit) co_return fail(errc::overloaded, "no memory for a block in time");
   pb::GetAnswer a;
@@ -151,7 +151,7 @@ task<result<wire::message>> manager::impl::handle_items(wire::caller c, wire::me
   if (!q.ParseFromString(msg.head)) co_return ill_formed("a request that cannot be read");
   if (static_cast<std::size_t>(q.items_size()) > items_max) co_return fail(errc::too_large, "too many blocks in one message");
   if (!co_await know_revision(q.revision(), c.deadline)) co_return fail(errc::stale_layout, "this node does not know that layout yet");
-  if (!takes_part(c.node)) co_return fail(errc::access_denied, "not a member");
+  if (!table.layout().find(c.node)) co_return fail(errc::access_denied, "not a member");
   auto job = std::make_shared<confirm_job>();
   for (const auto& i : q.items()) {
     CO_TRY(block_hash hash, block_hash::from_bytes(i.hash()));
@@ -190,7 +190,7 @@ task<result<wire::message>> manager::impl::handle_guests(wire::caller c, wire::m
   if (!q.ParseFromString(msg.head)) co_return ill_formed("a request that cannot be read");
   if (static_cast<std::size_t>(q.items_size()) > items_max) co_return fail(errc::too_large, "too many blocks in one message");
   if (!co_await know_revision(q.revision(), c.deadline)) co_return fail(errc::stale_layout, "this node does not know that layout yet");
-  if (!takes_part(c.node)) co_return fail(errc::access_denied, "not a member");
+  if (!table.layout().find(c.node)) co_return fail(errc::access_denied, "not a member");
   pb::ItemsAnswer a;
   for (const auto& item : q.items()) {
     CO_TRY(block_hash hash, block_hash::from_bytes(item.hash()));
@@ -221,7 +221,7 @@ task<result<wire::message>> manager::impl::handle_count(wire::caller c, wire::me
   pb::ItemsRequest q;
   if (!q.ParseFromString(msg.head)) co_return ill_formed("a request that cannot be read");
   if (static_cast<std::size_t>(q.items_size()) > items_max) co_return fail(errc::too_large, "too many blocks in one message");
-  if (!takes_part(c.node)) co_return fail(errc::access_denied, "not a member");
+  if (!table.layout().find(c.node)) co_return fail(errc::access_denied, "not a member");
   pb::ItemsAnswer a;
   for (const auto& item : q.items()) {
     CO_TRY(block_hash hash, block_hash::from_bytes(item.hash()));

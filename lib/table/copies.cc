@@ -215,7 +215,7 @@ std::uint64_t copies::digest() const {
 
 task<result<pb::push_answer>> copies::answer(wire::caller from, pb::push_request q) {
   if (!layout_.known()) co_return fail(errc::unavailable, "this node has no layout yet");
-  if (!layout_.takes_part(from.node)) co_return fail(errc::access_denied, "node " + from.node.short_hex() + " is no member");
+  if (!layout_.state().find(from.node)) co_return fail(errc::access_denied, "node " + from.node.short_hex() + " is no member");
   std::optional<error> failed;  // one that cannot be kept does not keep the others away
   for (const auto& c : q.copies())
     if (auto r = co_await keep(c); !r && !failed) failed = std::move(r).error();

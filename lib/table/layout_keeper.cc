@@ -166,7 +166,7 @@ task<result<void>> layout_keeper::catch_up(node_id sender, std::uint64_t wanted,
 task<result<std::optional<pb::refusal>>> layout_keeper::admit(wire::caller from, pb::context c) {
   if (!known()) co_return fail(errc::unavailable, "this node has no layout yet");
   if (c.revision() > revision() && from.node != core_.self) CO_TRY_VOID(co_await catch_up(from.node, c.revision(), from.deadline));
-  if (!takes_part(from.node)) co_return fail(errc::access_denied, "node " + from.node.short_hex() + " is no member");
+  if (!state_->find(from.node)) co_return fail(errc::access_denied, "node " + from.node.short_hex() + " is no member");
   if (c.partition() >= state_->partition_count()) co_return fail(errc::protocol, "there is no such partition");
   std::uint32_t& start = starts_[from.node];
   if (c.start() < start) co_return fail(errc::unavailable, "a request of an earlier start of its sender");

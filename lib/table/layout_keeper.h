@@ -22,8 +22,6 @@ class layout_keeper {
   void start(compare_and_swap, read_row);
 
   bool known() const noexcept { return state_->revision != 0; }
-  // A member that was not removed. (While the layout changes, a removed one is still in the version that ends.)
-  bool takes_part(node_id n) const { return state_->find(n) && std::find(state_->removed.begin(), state_->removed.end(), n) == state_->removed.end(); }
   const layout::state& state() const noexcept { return *state_; }
   std::shared_ptr<const layout::state> snapshot() const noexcept { return state_; }
   std::uint64_t revision() const noexcept { return state_->revision; }

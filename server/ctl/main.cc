@@ -238,7 +238,7 @@ int main_of(int argc, char** argv) {
     std::printf("%s (%s) leaves; 'storagectl layout show' shows the change. It can join again only as a newcomer, with an empty data directory.\n", word(j, "zone").c_str(),
                 word(j, "removed").substr(0, 8).c_str());
     std::printf(j.value("cluster_key_changed", false) ? "The cluster has a new key, which that home does not know. Invites made before are void.\n"
-                                                      : "The cluster's key, which that home knows, is changed as soon as enough homes are there ('storagectl status').\n");
+                                                      : "The cluster's key, which that home knows, is changed when the layout's change has ended and enough homes are there\n(cluster_key of 'storagectl status --json').\n");
     if (!j.contains("keys_to_renew_if_stolen") || j["keys_to_renew_if_stolen"].empty()) return;
     std::printf("\nIf its disk may be in other hands, renew these access keys ('storagectl key create', then 'key delete'):\n\n");
     table t({"access key id", "name"});

@@ -11,7 +11,7 @@ using json = nlohmann::json;
 constexpr std::string_view keyring_name = "cluster/keyring", key_name = "cluster/key";  // key_name: the current one alone, as versions without a keyring wrote it
 constexpr std::string_view announced = "cluster_key";
 constexpr std::size_t keyring_bytes_max = 1 << 20, without_max = 4096;  // as many as a layout remembers
-// Whoever removed a home changes the key himself; the others wait so long before they do it for him.
+// Whoever removed a home changes the key himself when the layout's change has ended; the others wait so long before they do it for him.
 constexpr nanoseconds change_pause_min = 10s, change_pause_spread = 20s;
 constexpr nanoseconds look_interval = 1s, call_time = 5s, change_time = 15s;
 
@@ -152,7 +152,7 @@ std::vector<node_id> key_keeper::who_knows_more() const {
 std::set<node_id> key_keeper::owed(const keyring& r) const {
   std::set<node_id> all;
   for (const auto& n : s_->tables.layout().removed)
-    if (!r.without.contains(n)) all.insert(n);
+    if (!r.without.contains(n) && !s_->tables.layout().find(n)) all.insert(n);
   return all;
 }
 

@@ -49,7 +49,8 @@ class key_keeper {
   void prepare(services, std::function<void()> removed);
   // Once the layout is loaded: fetches newer keys, and changes the key if somebody removed a home and got no further.
   task<void> run();
-  // A new key that no removed home knows, unless there is one already.
+  // A new key that no removed home knows, unless there is one already. Homes that a version of the layout in use still has do not count: they
+  // could read the row.
   task<result<void>> change(mono_time deadline);
 
   // No connected member knows a newer key, and no removed home knows this one.

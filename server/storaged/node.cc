@@ -365,7 +365,7 @@ struct node::impl {
 
   // It can never become a member again under this key: that is written down, so that later starts know it without asking anybody.
   void learn_removal(const layout::state& s) {
-    if (std::find(s.removed.begin(), s.removed.end(), key->id()) != s.removed.end()) learn_removal();
+    if (!s.find(key->id()) && std::find(s.removed.begin(), s.removed.end(), key->id()) != s.removed.end()) learn_removal();
   }
   void learn_removal() {
     if (std::exchange(removal_told, true)) return;
@@ -386,7 +386,6 @@ struct node::impl {
     for (const auto& m : s.current.members) all.insert(m.node);
     if (s.next)
       for (const auto& m : s.next->members) all.insert(m.node);
-    for (const auto& n : s.removed) all.erase(n);  // at once, though they are in the version that ends
     directory->set_members({all.begin(), all.end()}, s.removed);
     directory->set_layout_revision(s.revision);
   }
@@ -493,8 +492,12 @@ struct node::impl {
     return std::nullopt;
   }
 
-  // Somebody was removed: he knows the key of the others.
-  task<result<bool>> left(mono_time deadline) {
+  // Somebody was removed: he knows the key of the others. It is changed when he is in no version of the layout any more, soon as a rule: until
+  // then he is a member, who may read the row with the new key.
+  task<result<bool>> left(std::set<node_id> gone, mono_time deadline) {
+    auto still_there = [&] { return std::ranges::any_of(gone, [&](node_id n) { return tables->layout().find(n) != nullptr; }); };
+    while (still_there() && rt.now() + 3s < deadline) co_await sleep_for(rt, 100ms);
+    if (still_there()) co_return false;
     auto r = co_await keys.change(deadline);
     if (!r) rt.log(log_level::warning, "the cluster's key is not changed yet though a home was removed, it is tried again: " + r.error().to_string());
     co_return r.has_value();
@@ -507,7 +510,7 @@ struct node::impl {
       const layout::state& now = tables->layout();
       const layout::member* m = now.newest().find(gone);
       const bool all_left = std::ranges::none_of(leaving, [&](node_id n) { return now.newest().find(n) != nullptr; });
-      if (all_left && begun_here) co_return co_await left(deadline);
+      if (all_left && begun_here) co_return co_await left(leaving, deadline);
       if (!m && begun_here && leaving.size() > 1) m = now.newest().find(*std::ranges::find_if(leaving, [&](node_id n) { return now.newest().find(n) != nullptr; }));
       if (!m) co_return fail(errc::not_found, "no member has this id or zone");
       if (directory->up(gone)) co_return fail(errc::conflict, "home " + m->zone + " is up: stop its storaged first, so that nothing is written there meanwhile");
@@ -527,7 +530,7 @@ struct node::impl {
       auto r = waited_for ? co_await tables->abandon_change(std::move(never_to_come), deadline)
                           : co_await tables->change_members(edit, {leaving.begin(), leaving.end()}, deadline);
       if (!r && r.error().code != errc::conflict) co_return fail(r.error());
-      if (r && std::ranges::none_of(leaving, [&](node_id n) { return tables->layout().newest().find(n) != nullptr; })) co_return co_await left(deadline);
+      if (r && std::ranges::none_of(leaving, [&](node_id n) { return tables->layout().newest().find(n) != nullptr; })) co_return co_await left(leaving, deadline);
       if (rt.now() + 500ms > deadline) co_return fail(errc::conflict, still_changing());
       if (!r) co_await sleep_for(rt, 300ms);
     }
