@@ -11,8 +11,8 @@
 //             the request may have been executed; access_denied for a failed handshake; else what the handler returned.
 //   Limits    message to 16 MiB; frames of 8 KiB (4 KiB on lines under 1 Mbit/s, 64 KiB above 100 Mbit/s or on an unmeasured
 //             line with a round trip under 2 ms); bytes handed to a socket are capped to the line's round trip and 50 ms more
-//             at the measured rate; 32 handshakes at a time, 5 s each, 8 of them by invite or with a former key, and 8
-//             connections of that kind, 2 minutes each, with 64 KiB of requests; 1024 calls and 16 MiB of requests under way for each
+//             at the measured rate; 32 handshakes at a time, 5 s each, 8 of them by invite, 8 with a former key, and 8
+//             connections of each of these kinds, 2 minutes each, with 64 KiB of requests; 1024 calls and 16 MiB of requests under way for each
 //             priority and peer (further callers wait).
 //   Not here  who the peers are and whether they live (cluster/); what calls mean (table/, block/ ...).
 //   Source    docs/design/0002-wire.md; key exchange in the style of Noise XX, secret mixed in as a pre-shared key.
