@@ -1,10 +1,11 @@
 // cluster/fake_net.h: endpoints without a network, in virtual time. For cluster's tests only.
 #pragma once
 
-
 #include <algorithm>
 #include <random>
 #include <set>
+
+#include <doctest/doctest.h>
 
 #include "cluster/card.h"
 

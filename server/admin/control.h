@@ -6,7 +6,7 @@
 //   Limits    a command's body to 64 KiB.
 #pragma once
 
-#include <nlohmann/json_fwd.hpp>
+#include <nlohmann/json.hpp>
 #include <functional>
 #include <map>
 
