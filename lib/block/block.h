@@ -82,7 +82,8 @@ class manager {
   task<result<void>> withdraw(std::vector<reference>, mono_time deadline);
 
   statistics stats() const;
-  bool has_space(std::uint64_t bytes) const;  // false: writes are refused with no_space (a reserve is kept for rows)
+  // False: writes are refused with no_space (a reserve is kept for rows). A gateway, which stores nothing, always has.
+  bool has_space(std::uint64_t bytes) const;
   void repair_now();
   void scrub_now();
 

@@ -148,7 +148,10 @@ task<result<void>> manager::withdraw(std::vector<reference> r, mono_time deadlin
   return impl_->withdraw(std::move(r), deadline);
 }
 statistics manager::stats() const { return impl_->stats(); }
-bool manager::has_space(std::uint64_t size_bytes) const { return impl_->here.disks.has_room(size_bytes); }
+bool manager::has_space(std::uint64_t size_bytes) const {
+  const auto* m = impl_->table.layout().find(impl_->self);
+  return (m && m->capacity_bytes == 0) || impl_->here.disks.has_room(size_bytes);
+}
 void manager::repair_now() {
   impl_->here.missing.hurry();
   impl_->here.guests.hurry();

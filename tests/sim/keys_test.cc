@@ -90,7 +90,9 @@ TEST_CASE("a home that slept through a removal fetches the key when it is back")
   c.crash(3, true);
   c.take_out(1, second);
   REQUIRE(c.know({0, 1, 4}, 2));
-  REQUIRE(c.put(4, "kept", "k", "here"));
+  auto put = c.put(4, "kept", "k", "here");
+  CAPTURE((put ? std::string() : put.error().to_string()));
+  REQUIRE(put);
   auto r = c.get(1, "kept", "k");
   REQUIRE(r);
   CHECK(*r == "here");
