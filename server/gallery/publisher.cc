@@ -20,6 +20,8 @@ std::optional<record> with(std::optional<record> before, const news& n) {
       else *same = m;
     }
     r->final = n.fresh->final;
+    // Whether places are shown may have changed since.
+    r->latitude = n.fresh->latitude, r->longitude = n.fresh->longitude, r->altitude_m = n.fresh->altitude_m;
   }
   std::erase_if(r->names, [&](const source_name& x) {
     return std::find(n.gone.begin(), n.gone.end(), x.key) != n.gone.end() ||
@@ -28,6 +30,10 @@ std::optional<record> with(std::optional<record> before, const news& n) {
   r->names.insert(r->names.end(), n.added.begin(), n.added.end());
   if (r->names.empty()) return std::nullopt;
   return r;
+}
+
+bool belongs_to(std::string_view key, const photo_id& id) {
+  return key == record_key(id) || key.starts_with(photo_folder(id)) || key.starts_with("t/" + id.hex() + "/");
 }
 }  // namespace
 
@@ -128,9 +134,27 @@ task<result<bool>> publisher::try_once(std::vector<news>& what, const std::strin
     if (put.failed_with(errc::condition_failed)) again.insert(key);
     else if (!put) co_return fail(put.error());
   }
+  CO_TRY(auto kept, co_await named_anew(c, over));
+  for (const auto& id : kept) {
+    again.insert(record_key(id));
+    std::erase_if(todo.remove, [&](const std::string& key) { return belongs_to(key, id); });
+  }
   CO_TRY_VOID(co_await objects_.remove_all(std::move(todo.remove)));
   std::erase_if(what, [&](const news& n) { return !again.contains(record_key(n.id)); });
   co_return what.empty();
+}
+
+// Of the photos that go with their last name, those to which somebody gave a new name while this change was written: they stay, and only
+// this name goes, in the next try.
+task<result<std::vector<photo_id>>> publisher::named_anew(const change& c, const std::map<std::string, std::string>& read_with) {
+  std::vector<photo_id> going, kept;
+  std::vector<std::string> keys;
+  for (const auto& p : c.photos)
+    if (p.before && !p.after) going.push_back(p.before->id), keys.push_back(record_key(p.before->id));
+  CO_TRY(auto now, co_await objects_.read_all(keys));
+  for (std::size_t i = 0; i < going.size(); ++i)
+    if (auto at = read_with.find(keys[i]); now[i] && at != read_with.end() && now[i]->etag != at->second) kept.push_back(going[i]);
+  co_return kept;
 }
 
 // Records are written after the pages; until then the pages are made from these.

@@ -41,6 +41,7 @@ class publisher {
   task<result<void>> load(attempt&);
   task<result<std::vector<page_id>>> list_pages(attempt&);
   task<result<bool>> try_once(std::vector<news>&, const std::string& title, const std::string& source, std::uint64_t waiting, published& out);
+  task<result<std::vector<photo_id>>> named_anew(const change&, const std::map<std::string, std::string>& read_with);
   task<result<void>> write_from(attempt&, std::vector<page_id>, const std::vector<object>& records);
   task<result<void>> write_assets();
   runtime& rt_;

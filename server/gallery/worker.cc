@@ -13,6 +13,7 @@ namespace {
 
 constexpr nanoseconds look_max = 10min;
 const bytes seen_prefix = "gallery/s/", checked_prefix = "gallery/c/";
+const bytes asked_again = "again";  // instead of the pages' bucket: everything is looked at, piece by piece
 
 nanoseconds pause_after(std::uint32_t attempts) {
   nanoseconds p = 2s;
@@ -418,14 +419,14 @@ struct worker::impl {
       for (const auto& id : now) {
         // A gallery that was removed and made again has nothing of what was done for the former one.
         auto seen = co_await kv.get(kv::family::task_queue, seen_prefix + id.str());
-        if (auto g = find(id); g && seen && (!*seen || **seen != g->pages_id.str())) co_await list_all(g);
+        if (auto g = find(id); g && seen && (!*seen || **seen != g->pages_id.str())) co_await list_all(g, *seen && **seen == asked_again);
       }
       co_await known.wait(rt.now() + opt.refresh);
     }
   }
 
-  // What the bucket held before it had a gallery.
-  task<void> list_all(std::shared_ptr<gallery_state> g) {
+  // What the bucket held before it had a gallery. check: what is missing of it is made, also where it was done once.
+  task<void> list_all(std::shared_ptr<gallery_state> g, bool check) {
     const bucket_id id = g->bucket.id, pages_id = g->pages_id;
     g->status.looking = true;
     store::list_request q;
@@ -437,7 +438,7 @@ struct worker::impl {
         co_return;  // looked at again in the next round
       }
       std::vector<queue::entry> keys;
-      for (auto& i : page->items) keys.push_back({id, std::move(i.key)});
+      for (auto& i : page->items) keys.push_back({id, std::move(i.key), check});
       if (auto r = co_await jobs.add(std::move(keys)); !r) {
         g->status.last_error = r.error().to_string();
         co_return;
@@ -586,8 +587,15 @@ task<result<std::vector<failure>>> worker::failures(std::string pages_bucket, st
 
 task<result<void>> worker::look_again(std::string bucket) {
   CO_TRY(auto b, co_await impl_->store.find_bucket(std::move(bucket), impl_->rt.now() + 10s));
+  const auto p = impl_->tables.partition_of(b.id.view());
+  if (!impl_->tables.is_replica(p)) {
+    std::string who;
+    for (const auto& n : impl_->tables.layout().newest().replicas(p))
+      if (const auto* m = impl_->tables.layout().find(n)) who += (who.empty() ? "" : ", ") + m->zone;
+    co_return fail(errc::unavailable, "this home does not work for that gallery: do it at one of " + who);
+  }
   kv::batch k;
-  k.remove(kv::family::task_queue, seen_prefix + b.id.str());
+  k.put(kv::family::task_queue, seen_prefix + b.id.str(), asked_again);
   CO_TRY_VOID(co_await impl_->kv.commit(std::move(k)));
   impl_->known.wake_all();
   co_return result<void>();

@@ -395,6 +395,59 @@ TEST_CASE("small pictures and pages that are lost are made again: when a visitor
   v.check_pages(2);
 }
 
+TEST_CASE("photos whose records are lost are there again when somebody asks for a new look") {
+  village v(72);
+  v.make_gallery(0);
+  v.c.world().run_for(3s);
+  std::vector<std::string> ids;
+  for (int i = 0; i < 4; ++i) {
+    auto p = photo("2024-05-04T10:11:1" + std::to_string(i), 400 + i);
+    ids.push_back(id_of(p));
+    REQUIRE(v.c.put(0, "photos", "p" + std::to_string(i) + ".jpg", p));
+  }
+  REQUIRE(v.quiet());
+  auto files = [&] {
+    std::set<std::string> all;
+    for (const auto& prefix : {"i/", "t/", "p/"}) all.merge(v.keys(0, prefix));
+    return all;
+  };
+  const auto all = files();
+  REQUIRE(v.c.remove(0, "photos-gallery", "i/" + ids[1] + ".json"));
+  for (const auto& prefix : {"i/", "t/", "p/"})
+    for (const auto& key : v.keys(0, prefix + ids[2])) REQUIRE(v.c.remove(0, "photos-gallery", key));
+  auto r = v.roles.at(1).lock();
+  REQUIRE(r);
+  auto asked = v.c.world().await(v.c.at(1), r->work.look_again("photos"));
+  REQUIRE(asked);
+  REQUIRE(*asked);
+  v.c.world().run_for(5s);
+  REQUIRE(v.quiet());
+  CHECK(files() == all);
+  CHECK(v.root(0)->photos == 4);
+  v.check_pages(2);
+}
+
+TEST_CASE("a photo that gets a new name while its last one goes stays") {
+  village v(73);
+  v.make_gallery(0);
+  v.c.world().run_for(3s);
+  for (int i = 0; i < 8; ++i) {
+    const auto p = photo("2024-05-05T10:11:1" + std::to_string(i), 500 + i);
+    const auto n = std::to_string(i);
+    REQUIRE(v.c.put(0, "photos", "old" + n + ".jpg", p));
+    REQUIRE(v.quiet());
+    REQUIRE(v.c.remove(0, "photos", "old" + n + ".jpg"));
+    v.c.world().run_for(i * 25ms);
+    REQUIRE(v.c.put(1, "photos", "new" + n + ".jpg", p));
+    REQUIRE(v.quiet());
+    CAPTURE(i);
+    CHECK(v.keys(0, "i/" + id_of(p)).size() == 1);
+    CHECK(v.keys(0, "p/" + id_of(p)).size() == 2);
+    CHECK_FALSE(v.keys(0, "t/" + id_of(p)).empty());
+  }
+  v.check_pages(2);
+}
+
 TEST_CASE("a gallery that was removed and made again at once has all its photos again") {
   village v(81);
   v.make_gallery(0);
