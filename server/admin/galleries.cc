@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "crypto/crypto.h"
+#include "gallery/html.h"
 
 namespace grenier::admin {
 
@@ -330,7 +331,7 @@ task<result<json>> galleries::files(model::bucket source, const json& in) {
       if (!id || !read_records[i]) continue;
       auto r = gallery::record_from_json(read_records[i]->body, *id);
       if (!r || r->names.empty()) continue;
-      originals.push_back({{"key", r->names.front().key}, {"file", "o/" + id->hex() + "/" + std::string(gallery::base_name(r->names.front().key))}, {"size", r->names.front().size_bytes}});
+      originals.push_back({{"key", r->names.front().key}, {"file", gallery::download_key(*r)}, {"size", r->names.front().size_bytes}});
     }
   }
   json j = {{"files", all}, {"originals", originals}, {"more", page.truncated}, {"last", page.last}};

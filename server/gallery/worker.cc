@@ -49,6 +49,7 @@ struct worker::impl {
     std::unique_ptr<objects> pages;
     std::vector<found> pending;
     bool publishing = false;
+    std::uint64_t told_waiting = 0;  // the start page says so many are being prepared
     std::unique_ptr<wait_list> more;  // is pending
     bucket_id pages_id;
     work_status status;
@@ -119,9 +120,19 @@ struct worker::impl {
     }
     auto r = co_await handle(*g, j);
     if (r && !*r) co_return;  // goes on in the publication
-    if (r) co_return co_await forget(std::move(j));
+    if (r) {
+      co_await forget(std::move(j));
+      co_return none_waits(std::move(g));
+    }
     g->status.last_error = j.key + ": " + r.error().to_string();
     co_await jobs.put_off(j, pause_after(j.attempts), true);
+  }
+
+  // The last of those that the start page counts may turn out to be no picture, and then nothing else would correct it.
+  void none_waits(std::shared_ptr<gallery_state> g) {
+    if (g->told_waiting == 0 || g->publishing || jobs.of(g->bucket.id).waiting > 0) return;
+    g->publishing = true;
+    group.spawn("gallery publish", publish_loop(std::move(g)));
   }
 
   task<void> forget(job j) {
@@ -319,7 +330,13 @@ struct worker::impl {
   }
 
   task<void> publish_loop(std::shared_ptr<gallery_state> g) {
-    while (g && !g->pending.empty()) {
+    for (;;) {
+      if (g && g->pending.empty() && g->told_waiting > 0 && jobs.of(g->bucket.id).waiting == 0) {
+        publisher p(rt, *g->pages);
+        g->told_waiting = 0;
+        if (auto r = co_await p.publish({}, g->bucket.gallery->title, g->bucket.name, 0); !r) g->status.last_error = r.error().to_string();
+      }
+      if (!g || g->pending.empty()) break;
       co_await gather(*g);
       std::vector<found> some;
       std::set<photo_id> ids;
@@ -342,6 +359,7 @@ struct worker::impl {
         for (const auto& f : some) co_await jobs.put_off(f.from, pause_after(f.from.attempts), true);
         continue;
       }
+      g->told_waiting = waiting;
       co_await finish(*g, std::move(some));
     }
     if (g) g->publishing = false;

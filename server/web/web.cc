@@ -213,7 +213,10 @@ task<void> host::answer_gallery(http::exchange& x, model::bucket b, std::string 
   if (sent || x.answered()) co_return;
   const int status = status_of(sent.error().code);
   if (status >= 500) rt_.log(status == 500 ? log_level::error : log_level::info, "web: " + b.name + ": " + sent.error().to_string());
-  co_await send_error(x, b.name, b.website->error_document, status, std::string(sentence(status)));
+  auto language = x.request().headers.find("accept-language");
+  std::string document = b.website->error_document;
+  if (document == "404.html" && language && prefers_french(*language)) document = "404.fr.html";
+  co_await send_error(x, b.name, std::move(document), status, std::string(sentence(status)), &b);
 }
 
 task<result<void>> host::send_original(http::exchange& x, const model::bucket& pages, std::string_view key) {
@@ -294,7 +297,7 @@ task<result<void>> host::send_result(http::exchange& x, store::get_result r, int
   co_return result<void>();
 }
 
-task<void> host::send_error(http::exchange& x, std::string bucket, std::string error_document, int status, std::string message) {
+task<void> host::send_error(http::exchange& x, std::string bucket, std::string error_document, int status, std::string message, const model::bucket* gallery) {
   if (status == 304) {
     (void)co_await x.send({304, {}, {}});
     co_return;
@@ -302,7 +305,7 @@ task<void> host::send_error(http::exchange& x, std::string bucket, std::string e
   if (!bucket.empty() && !error_document.empty() && status >= 400 && status < 500 && status != 416) {
     auto r = co_await open(x, bucket, error_document, false);
     if (r) {
-      auto sent = co_await send_result(x, std::move(*r), status);
+      auto sent = co_await send_result(x, std::move(*r), status, gallery);
       if (sent || x.answered()) co_return;
     }
   }

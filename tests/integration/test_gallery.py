@@ -87,6 +87,9 @@ def test_pages_in_two_languages_without_a_script(gallery):
     assert 'lang="en"' in english.text and 'lang="fr"' in french.text
     assert "Summer &amp; sea" in english.text and "Accept-Language" in english.headers["Vary"]
     assert "default-src 'none'" in english.headers["Content-Security-Policy"]
+    for language in ("en", "fr"):
+        lost = there(gallery, "/nowhere.html", wanted=404, headers={"Accept-Language": language})
+        assert f'lang="{language}"' in lost.text and "default-src 'none'" in lost.headers["Content-Security-Policy"] and "Accept-Language" in lost.headers["Vary"]
     links = re.findall(r'href="([^"#]+)"', english.text)
     seen = set()
     for link in links:
