@@ -190,6 +190,8 @@ task<void> host::answer_gallery(http::exchange& x, model::bucket b, std::string 
     if (folder) key += french ? "index.fr.html" : b.website->index_document;
     // Pages are made from what changes now and then: this home's own copy will do, and is there when it is alone.
     auto opened = co_await open(x, b.name, key, true, store::consistency::any);
+    // What was written a moment ago may not have come here yet: before somebody is told that it does not exist, the others are asked.
+    if (opened.failed_with(errc::no_such_key)) opened = co_await open(x, b.name, key, true, store::consistency::strong_if_up);
     if (options_.looked_for) {
       if (opened.failed_with(errc::no_such_key)) options_.looked_for(b, key, false);
       else if (opened && waits(opened->meta)) options_.looked_for(b, key, true);
