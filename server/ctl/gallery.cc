@@ -109,6 +109,8 @@ bool is_safe(const std::string& name) {
 }
 
 class exporter {
+  static constexpr std::size_t name_bytes_max = 255;
+
  public:
   exporter(std::string data_dir, std::string bucket, std::filesystem::path to, bool originals, bool quiet)
       : data_dir_(std::move(data_dir)), bucket_(std::move(bucket)), to_(std::move(to)), originals_(originals), quiet_(quiet || !::isatty(STDERR_FILENO)) {}
@@ -132,10 +134,14 @@ class exporter {
       return {};
     }
     const auto at = to_ / file;
+    if (at.filename().string().size() > name_bytes_max) {  // no file system takes it
+      ++skipped_;
+      return {};
+    }
     std::error_code ec;
     std::filesystem::create_directories(at.parent_path(), ec);
     if (ec) return fail(errc::io_failed, at.parent_path().string() + ": " + ec.message());
-    const auto part = at.string() + ".part";
+    const auto part = (at.parent_path() / ".part").string();
     std::ofstream out(part, std::ios::binary | std::ios::trunc);
     for (std::uint64_t offset = 0;;) {
       auto r = command(data_dir_, what, {{"bucket", bucket_}, {"key", key}, {"offset", offset}});

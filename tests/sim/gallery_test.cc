@@ -427,6 +427,20 @@ TEST_CASE("photos whose records are lost are there again when somebody asks for 
   v.check_pages(2);
 }
 
+TEST_CASE("the start page says that nothing is being prepared when nothing is") {
+  village v(74);
+  v.make_gallery(0);
+  v.c.world().run_for(3s);
+  REQUIRE(v.c.put(0, "photos", "a.jpg", photo("2024-05-06T10:11:12", 600)));
+  for (int i = 0; i < 30; ++i) REQUIRE(v.c.put(0, "photos", "text" + std::to_string(i) + ".txt", "no picture " + std::to_string(i)));
+  v.c.world().run_for(5s);
+  REQUIRE(v.quiet());
+  v.c.world().run_for(5s);
+  REQUIRE(v.root(0));
+  CHECK(v.root(0)->photos == 1);
+  CHECK(v.root(0)->waiting == 0);
+}
+
 TEST_CASE("a photo that gets a new name while its last one goes stays") {
   village v(73);
   v.make_gallery(0);
