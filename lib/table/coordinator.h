@@ -101,7 +101,8 @@ class coordinator {
   void judge_clock(node_id by, const pb::register_answers&);
   task<result<void>> prove_clock(mono_time deadline);
 
-  task<result<std::vector<list_told>>> ask_lists(list_request, std::shared_ptr<view>*, mono_time deadline, wire::priority, std::optional<fence>);
+  // hidden: of everybody who is up, with the rows that are not shown named.
+  task<result<std::vector<list_told>>> ask_lists(list_request, std::shared_ptr<view>*, mono_time deadline, wire::priority, std::optional<fence>, bool hidden);
   task<result<pb::list_answer>> ask_list(node_id, std::shared_ptr<const pb::list_request>, wire::call_options);
   task<result<list_page>> list_once(list_request, mono_time deadline, wire::priority, std::optional<fence>, unsigned depth);
   task<result<std::optional<list_entry>>> settle_entry(list_request, list_entry, mono_time deadline, wire::priority, unsigned depth);

@@ -364,7 +364,7 @@ task<result<pb::list_answer>> replica::list(wire::caller from, pb::list_request 
     list_request wanted{.table = k.table, .partition_key = q.partition_key(), .prefix = q.prefix(), .delimiter = q.delimiter(), .start = q.start(),
                         .entries_max = std::min<std::size_t>(q.entries_max(), 1000)};
     const auto counts = layout_.counts(p);
-    CO_TRY(a, co_await list_here(core_, p, std::move(wanted)));
+    CO_TRY(a, co_await list_here(core_, p, std::move(wanted), q.hidden()));
     a.set_counts(counts);
     refused = refuses(q.judged());
   }

@@ -92,6 +92,41 @@ TEST_CASE("keys that one has not, or has otherwise, and prefixes with other witn
   CHECK(after(m.items[3].entry) == "d0");
 }
 
+TEST_CASE("what is hidden is told apart by its digest, and, named, left out where a quorum has the same deletion") {
+  list_told a{node(1), {}}, b{node(2), {}}, c{node(3), {}};
+  tell(a.answer, "a", 1), tell(b.answer, "a", 1), tell(c.answer, "a", 1);
+  a.answer.set_hidden(7), b.answer.set_hidden(7), c.answer.set_hidden(7);
+  CHECK(table::merge({a, b}, two_of_three).same_hidden);
+  b.answer.set_hidden(8);
+  CHECK(!table::merge({a, b}, two_of_three).same_hidden);
+  b.answer.set_hidden(7);
+  b.answer.set_more(true);
+  b.answer.set_until("b");
+  CHECK(!table::merge({a, b}, two_of_three).same_hidden);
+  b.answer.set_more(false);
+  b.answer.clear_until();
+  auto hide = [](pb::list_answer& to, const bytes& key, std::uint64_t t, const bytes& row = {}) {
+    tell(to, key, t, !row.empty(), row);
+    to.mutable_entries(to.entries_size() - 1)->set_hidden(true);
+  };
+  hide(a.answer, "k", 2), hide(b.answer, "k", 2), tell(c.answer, "k", 1);           // deleted
+  hide(a.answer, "l", 2), hide(b.answer, "l", 1), tell(c.answer, "l", 1);           // in dispute
+  hide(a.answer, "m/", 2, "m/1"), hide(b.answer, "m/", 2, "m/1");                   // all below it deleted
+  hide(a.answer, "n/", 2, "n/1"), hide(b.answer, "n/", 2, "n/2");                   // in dispute
+  hide(a.answer, "o/", 2, "o/1"), tell(a.answer, "o/", 1, true, "o/2"), tell(b.answer, "o/", 1, true, "o/2");  // there, whatever o/1 is
+  auto m = table::merge({a, b, c}, two_of_three);
+  REQUIRE(m.items.size() == 4);
+  CHECK(m.disputed == 2);
+  CHECK(m.items[0].entry.key == "a");
+  CHECK(m.items[1].entry.key == "l");
+  CHECK(!m.items[1].agreed);
+  CHECK(m.items[2].entry.key == "n/");
+  CHECK(m.items[2].entry.is_prefix);
+  CHECK(!m.items[2].agreed);
+  CHECK(m.items[3].entry.key == "o/");
+  CHECK(m.items[3].agreed);
+}
+
 TEST_CASE("a digest depends on ballot, attempt and presence; the leaf on the key alone") {
   CHECK(merkle::digest("k", at(1), "a", true) != merkle::digest("k", at(2), "a", true));
   CHECK(merkle::digest("k", at(1), "a", true) != merkle::digest("k", at(1), "b", true));

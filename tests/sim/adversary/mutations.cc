@@ -15,6 +15,7 @@ constexpr rule_broken table[] = {
     {"newcomer_votes", "5b.5", "who has not merged a partition counts in its quorums"},
     {"unsynced_is_shown", "5b.6", "rows are answered for before they are synced"},
     {"list_unsettled", "5b.7", "a key on which replicas differ is shown without asking"},
+    {"list_hidden_unasked", "5b.7", "a key is left out on the word of one replica's deletion"},
     {"list_overrun", "5b.7", "a page goes on beyond the end of a replica's answer"},
     {"fence", "5b.9", "a request that was judged by an old row of its bucket is taken"},
     {"publish_unawaited", "5b.9", "a change of a bucket is answered before its replicas know it"},
