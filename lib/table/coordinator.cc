@@ -406,6 +406,7 @@ task<action> coordinator::send(run_ptr r, action a) {
     pb::accept_request q;
     *q.mutable_judged() = context(*r->v, r->judged_by);
     fill_accept(*q.add_rows(), r->key, a.at, a.attempt, value);
+    q.mutable_rows(0)->set_chosen(a.chosen);
     r->attempts[a.at] = a.attempt;
     r->accepting = a.round;
     r->yes = r->failed_mask = 0;

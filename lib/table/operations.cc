@@ -38,6 +38,11 @@ task<result<row>> coordinator::read(row_key key, op_options o) {
     auto found = co_await row_of(r, o.with_body);
     // A body that was overwritten between the answer and its fetching: the row is another one now.
     if (found.failed_with(errc::conflict) && core_.rt.now() < o.deadline) continue;
+    // What a quorum says of a small row is newer than this home's copy may be.
+    if (found && core_.everywhere(key.table)) {
+      row small = *found;
+      (void)co_await copies_.keep(key.table, key.partition_key, std::move(small));  // from now on, also where the disk is full
+    }
     co_return found;
   }
 }
@@ -65,6 +70,7 @@ task<result<coordinator::settled_row>> coordinator::settle(row_key key, node_id 
   auto at = r->attempts.find(s.written);
   if (at == r->attempts.end()) co_return fail(errc::internal, "a value without an attempt");
   fill_accept(s.accept, r->key, s.written, at->second, {r->op.result().value.packed, found.value.body});
+  s.accept.set_chosen(true);
   co_return s;
 }
 

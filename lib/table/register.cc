@@ -523,6 +523,7 @@ action operation::decide_read() {
     attempt_ = s.answer.attempt;
     sending_ = value_of(s);
     action a = send(phase::writing_back, request::accept, terms_->replicas & ~have);
+    a.chosen = terms_->may_be_quorum(have);
     yes_ = have;
     return a;
   }

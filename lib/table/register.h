@@ -150,6 +150,7 @@ struct action {
   ballot at;
   attempt_id attempt;                     // accept
   const register_value* value = nullptr;  // accept; valid until the operation is called again or moved
+  bool chosen = false;                    // accept: those who hold it may be a quorum by themselves
   unsigned tries = 0;                     // pause: how often it has been tried
 };
 

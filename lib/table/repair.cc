@@ -130,27 +130,29 @@ task<repair::delivery_outcome> repair::deliver(node_id to, bytes where) {
   if (!has(layout_.state().all_replicas(p), to)) co_return delivery_outcome{};
   if (core_.merges(l->key.table)) {
     auto sent = co_await send(to, p, {place(p, l->key)});
-    co_return delivery_outcome{!sent, sent};
+    co_return delivery_outcome{.silent = !sent, .done = sent};
   }
   auto row = co_await coordinator_.settle(l->key, to, core_.rt.now() + 20s);
-  if (!row) co_return delivery_outcome{false, fail(row.error())};
-  if (!row->written || row->there) co_return delivery_outcome{};
+  if (!row) co_return delivery_outcome{.silent = false, .done = fail(row.error())};
+  const ballot written = row->written;
+  if (!written || row->there) co_return delivery_outcome{.written = written};
   pb::accept_request q;
   *q.mutable_judged() = layout_.context(p);
   *q.add_rows() = std::move(row->accept);
   bytes raw = q.SerializeAsString();
   core_.status.handoff.bytes += raw.size();
-  auto a = co_await core::call<pb::register_answers>(core_, to, wire::method::table_accept, std::move(raw), background(core_, 20s));
-  if (!a) co_return delivery_outcome{true, fail(a.error())};
-  if (a->has_refused()) co_return delivery_outcome{true, fail(errc::unavailable, "refused")};
-  if (a->rows_size() != 1) co_return delivery_outcome{false, fail(errc::protocol, "an answer of the wrong size")};
-  if (a->rows(0).error()) co_return delivery_outcome{false, fail(static_cast<errc>(a->rows(0).error()), a->rows(0).detail())};
-  if (auto by = kept_from(a->rows(0), row->written)) {
-    if (!over(*by)) co_return delivery_outcome{false, fail(errc::unavailable, "another operation on this row is under way")};
-    co_return delivery_outcome{false, co_await coordinator_.raise(std::move(l->key), core_.rt.now() + 20s)};
+  auto a = to == core_.self ? co_await replica_.accept(replica_.local(core_.rt.now() + 20s), std::move(q))
+                            : co_await core::call<pb::register_answers>(core_, to, wire::method::table_accept, std::move(raw), background(core_, 20s));
+  if (!a) co_return delivery_outcome{.silent = true, .done = fail(a.error())};
+  if (a->has_refused()) co_return delivery_outcome{.silent = true, .done = fail(errc::unavailable, "refused")};
+  if (a->rows_size() != 1) co_return delivery_outcome{.silent = false, .done = fail(errc::protocol, "an answer of the wrong size")};
+  if (a->rows(0).error()) co_return delivery_outcome{.silent = false, .done = fail(static_cast<errc>(a->rows(0).error()), a->rows(0).detail())};
+  if (auto by = kept_from(a->rows(0), written)) {
+    if (!over(*by)) co_return delivery_outcome{.silent = false, .done = fail(errc::unavailable, "another operation on this row is under way")};
+    co_return delivery_outcome{.silent = false, .done = co_await coordinator_.raise(std::move(l->key), core_.rt.now() + 20s), .written = written};
   }
   ++core_.status.rows_sent;
-  co_return delivery_outcome{};
+  co_return delivery_outcome{.written = written};
 }
 
 // ------------------------------------------------------------------------------------------------- anti-entropy
@@ -393,7 +395,7 @@ task<result<void>> repair::pull(node_id peer, layout::partition p, std::vector<b
       const int told = a.rows_size();
       std::vector<blocked_row> blocked;
       CO_TRY_VOID(co_await replica_.take(p, peer, std::move(a), blocked));
-      co_await raise(peer, std::move(blocked));
+      co_await raise(peer, core_.self, std::move(blocked));
       // Large rows come in several answers; those that are gone meanwhile are passed over.
       if (told == 0 || told >= q.places_size()) break;
       q.mutable_places()->DeleteSubrange(0, told);
@@ -412,7 +414,7 @@ task<result<void>> repair::pull_all(node_id peer, layout::partition p) {
     if (!next.empty() && next <= from) co_return fail(errc::protocol, "a page that goes nowhere");
     std::vector<blocked_row> blocked;
     CO_TRY_VOID(co_await replica_.take(p, peer, std::move(a), blocked));
-    co_await raise(peer, std::move(blocked));
+    co_await raise(peer, core_.self, std::move(blocked));
     if (next.empty()) co_return result<void>();
     from = std::move(next);
   }
@@ -438,17 +440,22 @@ task<result<void>> repair::send(node_id peer, layout::partition p, std::vector<b
     std::vector<blocked_row> blocked;
     for (int n = 0; n < a.rows_size(); ++n) {
       const auto& r = a.rows(n);
+      const auto& k = q.rows(n).key();
+      const auto sent = ballot::decode(q.rows(n).ballot());
       if (!r.error()) {
-        const auto sent = ballot::decode(q.rows(n).ballot());
-        if (auto by = sent ? kept_from(r, *sent) : std::nullopt) blocked.push_back({{static_cast<table_id>(q.rows(n).key().table()), q.rows(n).key().partition_key(), q.rows(n).key().sort_key()}, *by});
+        if (auto by = sent ? kept_from(r, *sent) : std::nullopt) blocked.push_back({{static_cast<table_id>(k.table()), k.partition_key(), k.sort_key()}, *by});
+        continue;
+      }
+      if (static_cast<errc>(r.error()) == errc::clock_skew && sent) {
+        blocked.push_back({{static_cast<table_id>(k.table()), k.partition_key(), k.sort_key()}, *sent, true});
         continue;
       }
       // One row that cannot be taken does not keep the others away; what its disk cannot take now will come again.
       error why(static_cast<errc>(r.error()), r.detail());
-      if (why != errc::clock_skew && why != errc::corrupt) co_return fail(std::move(why));
+      if (why != errc::corrupt) co_return fail(std::move(why));
       replica_.passed_over(peer, why);
     }
-    co_await raise(peer, std::move(blocked));
+    co_await raise(peer, peer, std::move(blocked));
   }
   co_return result<void>();
 }
@@ -466,9 +473,20 @@ std::optional<ballot> repair::kept_from(const pb::register_answer& a, const ball
 // Whoever asked for it has long had its answer.
 bool repair::over(const ballot& promise) const { return promise.time.ms() + promise_ms_max < core_.rt.wall_ms(); }
 
+// A row from hours ahead: one home's wrong clock is nobody else's matter, but what a quorum took then is to be had here, too.
+task<void> repair::bring(node_id peer, node_id to, blocked_row b) {
+  auto d = co_await deliver(to, place(partition_of(b.key, layout_.state().partition_count()), b.key));
+  if (!d.done) replica_.passed_over(peer, d.done.error());
+  else if (d.written < b.by) replica_.passed_over(peer, error(errc::clock_skew, "its time is far ahead, and no quorum holds it"));
+}
+
 // A promise to an operation that came to nothing would keep the row from this replica until somebody writes it: for good, perhaps.
-task<void> repair::raise(node_id peer, std::vector<blocked_row> all) {
+task<void> repair::raise(node_id peer, node_id at, std::vector<blocked_row> all) {
   for (auto& b : all) {
+    if (b.too_far) {
+      co_await bring(peer, at, std::move(b));
+      continue;
+    }
     if (!over(b.by)) continue;
     auto r = co_await coordinator_.raise(std::move(b.key), core_.rt.now() + 20s);
     if (r) continue;

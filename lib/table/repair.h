@@ -27,7 +27,8 @@ class repair {
   task<void> deliver_to(node_id);
   struct delivery_outcome {
     bool silent = false;  // nothing can be delivered to that node now
-    result<void> done;
+    result<void> done = {};
+    ballot written = {};  // what a quorum holds of it
   };
   task<delivery_outcome> deliver(node_id, bytes place);
 
@@ -45,7 +46,8 @@ class repair {
   task<result<void>> send(node_id peer, layout::partition, std::vector<bytes> places);
   static std::optional<ballot> kept_from(const pb::register_answer&, const ballot& sent);
   bool over(const ballot& promise) const;
-  task<void> raise(node_id peer, std::vector<blocked_row>);
+  task<void> raise(node_id peer, node_id at, std::vector<blocked_row>);
+  task<void> bring(node_id peer, node_id to, blocked_row);
   task<result<pb::merkle_answer>> ask(node_id peer, pb::merkle_request);
   task<result<pb::pull_answer>> ask(node_id peer, pb::pull_request);
 

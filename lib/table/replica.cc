@@ -215,7 +215,10 @@ void replica::accept_one(change_set& c, std::size_t n, pb::accept_row& in, pb::r
   auto before = i.raw.empty() ? result<cell>(cell{}) : cell::decode(i.raw);
   if (!before) return put_error(out, before.error());
   const ballot at = *ballot::decode(in.ballot());
-  if (auto ok = not_too_far(at, *before); !ok) return put_error(out, ok.error());
+  // What a quorum agreed on stands, whatever the clocks of those homes were: kept out, it would be missing here until that time has come.
+  if (!in.chosen())
+    if (auto ok = not_too_far(at, *before); !ok) return put_error(out, ok.error());
+  if (at.time > time_max) return put_error(out, error(errc::protocol, "a row with a time that cannot be"));
   cell now = *before;
   reply r = table::accept(now, at, *attempt_id::from_bytes(in.attempt()), in.value(), &mutations_);
   if (r.took) take_value(c, n, *before, now, in.with().content());
@@ -496,7 +499,7 @@ task<result<void>> replica::take(layout::partition p, node_id from_whom, pb::pul
     if (!newcomer) {
       if (core_.clock.too_far_ahead(theirs.promised.time)) theirs.promised = theirs.accepted;  // a promise need not come along
       if (auto ok = not_too_far(theirs.accepted, before); !ok) {
-        passed_over(from_whom, ok.error());
+        blocked.push_back({i.key, theirs.accepted, true});
         continue;
       }
     }

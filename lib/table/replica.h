@@ -17,10 +17,11 @@
 
 namespace grenier::table {
 
-// A row whose newer value could not be taken, and the promise that was in its way.
+// A row whose newer value could not be taken, and the promise that was in its way; or, too far ahead, the time of that value.
 struct blocked_row {
   row_key key;
   ballot by;
+  bool too_far = false;
 };
 
 class replica {

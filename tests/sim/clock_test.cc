@@ -84,18 +84,60 @@ TEST_CASE("a clock that was ahead while its home was alone, and was set right: n
 TEST_CASE("what repair had to leave where it is, for its time, is counted for storagectl status") {
   neighbourhood c(62);
   c.world().set_all_lines({.delay = 10ms});
-  for (const char* z : {"lyon", "paris"}) c.add({.zone = z});
+  for (const char* z : {"lyon", "paris", "nantes"}) c.add({.zone = z});
   REQUIRE(c.form());
   REQUIRE(c.make_bucket(0, "plain"));
   CHECK(c.node(0).numbers().at("rows_passed_over") == 0);
-  c.crash(1, true);
+  // Cut off a moment ago, and told by nobody that its clock is wrong, it takes what comes to no quorum.
+  c.at(0).clock().skew = std::chrono::hours(2);
+  c.world().partition({0});
+  CHECK(!c.put(0, "plain", "during", "1"));
+  c.world().heal();
+  c.at(0).clock().skew = 0ms;
+  c.world().run_for(90s);
+  std::uint64_t n = 0;
+  for (std::size_t i : {0u, 1u, 2u}) n += c.node(i).numbers().at("rows_passed_over");
+  CHECK(n > 0);
+  CHECK(c.node(0).directory().announced_number(c.node(1).id(), "rows_passed_over").has_value());
+  CHECK(told(c, 1, "plain", "during") != "1");
+}
+
+TEST_CASE("of two homes the first, its clock hours ahead, writes alone: the other takes that when it is back, and both go on") {
+  neighbourhood c(62);
+  c.world().set_all_lines({.delay = 10ms});
+  for (const char* z : {"lyon", "paris"}) c.add({.zone = z});
+  c.start(0);
+  REQUIRE(c.wait_ready(0));
+  REQUIRE(c.join(1));
+  REQUIRE(c.world().run_until([&] { return c.settled(2); }, std::chrono::minutes(3)));
+  REQUIRE(c.make_bucket(0, "plain"));
+  REQUIRE(c.put(1, "plain", "before", "1"));
+  c.crash(1);
   c.world().run_for(10s);
   c.at(0).clock().skew = std::chrono::hours(2);
-  REQUIRE(c.put(0, "plain", "during", "1"));
+  REQUIRE(c.put(0, "plain", "during", bytes(200'000, 'd')));
+  REQUIRE(c.put(0, "plain", "before", "2"));
+  for (int i = 0; i < 40; ++i) REQUIRE(c.put(0, "plain", "many/" + std::to_string(i), std::to_string(i)));
   c.at(0).clock().skew = 0ms;
   c.start(1);
   REQUIRE(c.wait_ready(1));
-  c.world().run_for(60s);
-  CHECK(c.node(0).numbers().at("rows_passed_over") + c.node(1).numbers().at("rows_passed_over") > 0);
-  CHECK(c.node(0).directory().announced_number(c.node(1).id(), "rows_passed_over").has_value());
+  c.world().run_for(40s);
+  for (std::size_t i : {1u, 0u}) {
+    CAPTURE(i);
+    CHECK(told(c, i, "plain", "during") == "200000 times d");
+    CHECK(told(c, i, "plain", "before") == "2");
+    CHECK(told(c, i, "plain", "many/39") == "39");
+  }
+  for (std::size_t i : {1u, 0u}) {
+    auto r = c.put(i, "plain", "before", std::to_string(i));
+    CHECK_MESSAGE(r, (r ? std::string() : r.error().to_string()));
+    CHECK(told(c, 1 - i, "plain", "before") == std::to_string(i));
+    r = c.put(i, "plain", "many/7", "new");
+    CHECK_MESSAGE(r, (r ? std::string() : r.error().to_string()));
+  }
+  CHECK(c.remove(1, "plain", "many/3"));
+  CHECK(c.node(0).numbers().at("queue/hints") + c.node(1).numbers().at("queue/hints") == 0);
+  c.crash(1);
+  c.world().run_for(10s);
+  CHECK(told(c, 0, "plain", "many/7") == "new");
 }

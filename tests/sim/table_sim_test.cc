@@ -644,7 +644,7 @@ auto& on_disk(homes& h, std::size_t i, kv::family f) { return const_cast<std::ma
 bytes place_of(homes& h, const bytes& k, const bytes& bucket = "photos") { return place(h[0].tables.partition_of(bucket), homes::key(k, bucket)); }
 
 // A write that reached this home alone, by a sender whose clock was as far ahead as its own.
-void take_alone(homes& h, std::size_t i, const bytes& k, const bytes& v, milliseconds ahead) {
+void take_alone(homes& h, std::size_t i, const bytes& k, const bytes& v, milliseconds ahead, std::optional<attempt_id> same = {}, std::uint64_t ms = 0) {
   pb::accept_request q;
   q.mutable_judged()->set_revision(h[i].tables.layout().revision);
   q.mutable_judged()->set_start(h.starts[i]);
@@ -653,9 +653,9 @@ void take_alone(homes& h, std::size_t i, const bytes& k, const bytes& v, millise
   r.mutable_key()->set_table(static_cast<std::uint32_t>(table_id::object));
   r.mutable_key()->set_partition_key("photos");
   r.mutable_key()->set_sort_key(k);
-  const std::uint64_t ms = h.w.wall_ms() + static_cast<std::uint64_t>(ahead.count());
+  if (!ms) ms = h.w.wall_ms() + static_cast<std::uint64_t>(ahead.count());
   r.set_ballot(make_ballot(hlc_time::from_ms(ms), 7, 1).encode());
-  r.set_attempt(h.w.at(i).rt().random().make_id<attempt_id>().str());
+  r.set_attempt(same.value_or(h.w.at(i).rt().random().make_id<attempt_id>()).str());
   r.set_value(pack({true, v, nullptr}));
   h.w.at(i).clock().skew = ahead;
   auto a = h.w.await(h.w.at(i), h[i].wire.call(home_id(i), wire::method::table_accept, {q.SerializeAsString(), nullptr}, {.deadline = h.w.now() + 5s}));
@@ -772,6 +772,32 @@ TEST_CASE("a row that one home holds, from hours ahead, is readable from everywh
   }
   CHECK(h.swap(1, "a", "1", "2"));
   CHECK(h.read(0, "a")->value.row == "2");
+}
+
+TEST_CASE("a row from hours ahead that a quorum holds is taken by the third, by a hint or by comparing") {
+  for (bool by_hint : {true, false}) {
+    CAPTURE(by_hint);
+    homes h(44);
+    h.grow(3);
+    REQUIRE(h.write(1, "a", "1"));
+    h.crash(2);
+    h.w.run_for(5s);
+    if (by_hint) {
+      for (std::size_t i : {0, 1}) h.w.at(i).clock().skew = two_hours;
+      REQUIRE(h.write(0, "a", "2", share("body")));
+      for (std::size_t i : {0, 1}) h.w.at(i).clock().skew = 0ms;
+    } else {
+      const auto once = h.w.at(0).rt().random().make_id<attempt_id>();
+      const std::uint64_t ms = h.w.wall_ms() + static_cast<std::uint64_t>(two_hours.count());
+      for (std::size_t i : {0, 1}) take_alone(h, i, "a", "2", two_hours, once, ms);
+    }
+    h.again(2);
+    CHECK(h.w.run_until([&] { return h.held(2, "a") == h.held(0, "a"); }, 90s));
+    h.w.run_for(20s);
+    for (std::size_t i : {0, 1, 2}) CHECK(h[i].tables.status().rows_passed_over == 0);
+    CHECK(h.swap(2, "a", "2", "3"));
+    CHECK(h.read(0, "a")->value.row == "3");
+  }
 }
 
 TEST_CASE("a row from hours ahead is passed over by anti-entropy, which goes on; a newcomer takes it") {

@@ -184,8 +184,7 @@ void rot(scene& s, dice_of& d) {
 void clock_jump(scene& s, dice_of& d) {
   auto i = any_home(s, d);
   if (!i) return;
-  // Of two homes the first alone takes its own word for the time: what it wrote hours ahead waits until then (open, docs/bugs-found.md).
-  const bool seconds_only = below(d, 4) || s.homes_first < 3;
+  const bool seconds_only = below(d, 4);
   const std::int64_t by = seconds_only ? 20'000 : 3 * 3600 * 1000;
   s.homes.at(*i).clock().skew = milliseconds(static_cast<std::int64_t>(below(d, static_cast<std::uint64_t>(2 * by))) - by);
   if (by > 60000) s.later(while_of(s, d), [&s, i = *i] { s.homes.at(i).clock().skew = milliseconds(0); });
