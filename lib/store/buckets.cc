@@ -69,6 +69,10 @@ task<result<bucket>> service::impl::look_up(std::string name, mono_time deadline
     CO_TRY(table::row row, quorum ? co_await below->read(model::bucket_key(id), reading(deadline))
                                   : co_await below->find_copy(table_id::bucket, id.str(), deadline));
     if (row.value.present) co_return bucket_of(row);
+    // Its deletion may be one that nobody was told of. Who is told here that the bucket is gone must not hear of it elsewhere afterwards.
+    if (quorum && row.written)
+      if (auto known = co_await below->publish(table_id::bucket, id.str(), below->partition_of(id.view()), deadline); !known)
+        co_return fail(errc::unavailable, "the bucket was deleted, and too few homes know it yet");
   }
   co_return no_such_bucket();
 }
@@ -209,7 +213,7 @@ task<result<void>> service::delete_bucket(call c, std::string name) {
     return table::row_value{};
   };
   CO_TRY_VOID(co_await s.below->compare_and_swap(model::bucket_key(b.id), std::move(remove), s.writing(c.deadline)));
-  (void)co_await s.below->publish(table_id::bucket, b.id.str(), s.partition_of(b), c.deadline);
+  CO_TRY_VOID(co_await s.below->publish(table_id::bucket, b.id.str(), s.partition_of(b), c.deadline));
   co_await s.release_name(b.name, b.id, c.deadline);
   for (const std::string& alias : b.aliases) co_await s.release_name(alias, b.id, c.deadline);
   co_return result<void>();

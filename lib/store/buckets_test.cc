@@ -146,6 +146,19 @@ TEST_CASE("a bucket that changes all the time ends a request after some tries") 
   CHECK(h.below->faults.size() == 95);
 }
 
+TEST_CASE("who is told that a bucket is gone is not shown it afterwards, though nobody knew what became of its deletion") {
+  home h;
+  unsigned changes = 0;
+  h.below->before_write = [&](const table::row_key& what) {
+    if (what.table == table::table_id::bucket && ++changes == 2) h.below->faults = {{"swap", errc::outcome_unknown, true}};
+  };
+  CHECK(h.run(h.store->delete_bucket(h.as_alice(), "photos")).failed_with(errc::outcome_unknown));
+  const int told = h.below->calls["publish"];
+  CHECK(h.run(h.store->delete_bucket(h.as_alice(), "photos")).failed_with(errc::no_such_bucket));
+  CHECK(h.below->calls["publish"] == told + 1);
+  CHECK(h.get("x").failed_with(errc::no_such_bucket));
+}
+
 TEST_CASE("a bucket is deleted only when it is empty") {
   home h;
   REQUIRE(h.put("x", "y"));
