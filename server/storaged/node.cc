@@ -506,6 +506,7 @@ struct node::impl {
   task<result<bool>> remove(node_id gone, mono_time deadline) {
     if (gone == key->id()) co_return fail(errc::invalid_argument, "a home cannot remove itself: do it at another one");
     std::set<node_id> leaving{gone};
+    std::vector<layout::member> arriving;  // by a change that is taken back: they stay, by this one
     for (bool begun_here = false;; begun_here = true) {
       const layout::state& now = tables->layout();
       const layout::member* m = now.newest().find(gone);
@@ -522,8 +523,14 @@ struct node::impl {
       if (waited_for)
         for (const auto& n : now.removed)
           if (now.current.find(n)) leaving.insert(n);
-      auto edit = [leaving](const layout::state& s) -> result<std::vector<layout::member>> {
+      if (waited_for) arriving = now.newest().members;
+      auto edit = [leaving, arriving](const layout::state& s) -> result<std::vector<layout::member>> {
         std::vector<layout::member> all = s.newest().members;
+        for (const auto& m : arriving) {
+          auto at = std::ranges::find(all, m.node, &layout::member::node);
+          if (at != all.end()) *at = m;
+          else if (std::ranges::find(s.removed, m.node) == s.removed.end()) all.push_back(m);
+        }
         std::erase_if(all, [&](const layout::member& x) { return leaving.contains(x.node); });
         return all;
       };

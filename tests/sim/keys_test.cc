@@ -168,6 +168,39 @@ TEST_CASE("two homes that are gone are removed one after the other, the second w
   CHECK(c.world().run_until([&] { return std::ranges::all_of(dark, [&](std::size_t i) { return c.ready(i) && c.node(i).removed(); }); }, 60s));
 }
 
+TEST_CASE("a home that was joining while another one is removed stays") {
+  street c(79, {"lyon", "paris", "brest", "nice"});
+  // Two of four go dark: the one that has no say about the layout, and one that has.
+  const auto decide = c.node(0).tables().layout().current.replicas(0);
+  std::size_t silent = 4;
+  std::vector<std::size_t> deciding;
+  for (std::size_t i = 0; i < 4; ++i)
+    if (std::ranges::find(decide, c.node(i).id()) == decide.end()) silent = i;
+    else deciding.push_back(i);
+  REQUIRE(deciding.size() == 3);
+  const std::size_t host = deciding[0], asleep = deciding[1];
+  const node_id gone = c.node(silent).id();
+  auto line = c.world().await(c.at(host), c.node(host).make_invite(seconds(3600), c.world().now() + 20s));
+  REQUIRE((line && *line));
+  c.crash(silent, true);
+  c.world().run_for(10s);
+  const std::size_t late = c.add({.zone = "metz"});
+  c.start(late, **line);
+  auto now = [&]() -> const layout::state& { return c.node(host).tables().layout(); };
+  REQUIRE(c.world().run_until([&] { return now().phase == layout::phase::moving; }, 30s));
+  c.crash(asleep, true);
+  c.world().run_for(10s);
+  REQUIRE(now().phase == layout::phase::moving);  // it waits for those who are dark
+  REQUIRE(now().newest().find(c.node(late).id()));
+  c.take_out(host, gone, false);
+  CHECK(now().newest().find(c.node(late).id()));
+  CHECK(!now().newest().find(gone));
+  c.start(asleep);
+  CHECK(c.know({host, asleep, late}, 1));
+  CHECK(c.world().run_until([&] { return c.node(late).tables().layout().phase == layout::phase::settled; }, 60s));
+  CHECK(c.node(late).tables().layout().current.find(c.node(late).id()));
+}
+
 TEST_CASE("of two homes one is removed; while too few are there, the key waits and is changed later") {
   street c(74, {"lyon", "paris"});
   const node_id gone = c.node(1).id();
