@@ -387,6 +387,7 @@ task<action> coordinator::send(run_ptr r, action a) {
     *q.mutable_key() = id_of(r->key);
     q.set_ballot(a.at.encode());
     q.set_with_body(r->with_body);
+    q.set_beyond(a.chosen);
     raw = std::make_shared<bytes>(q.SerializeAsString());
   } else {
     m = wire::method::table_accept;

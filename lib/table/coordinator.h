@@ -37,7 +37,7 @@ class coordinator {
   };
   task<result<settled_row>> settle(row_key, node_id for_whom, mono_time deadline);
   // Brings what a quorum holds to all replicas, above their promises.
-  task<result<void>> raise(row_key, mono_time deadline);
+  task<result<void>> raise(row_key, mono_time deadline, bool beyond = false, ballot stray = {});
 
  private:
   // The replicas of one partition under one layout, as an operation numbers them.

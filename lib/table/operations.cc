@@ -74,12 +74,12 @@ task<result<coordinator::settled_row>> coordinator::settle(row_key key, node_id 
   co_return s;
 }
 
-task<result<void>> coordinator::raise(row_key key, mono_time deadline) {
+task<result<void>> coordinator::raise(row_key key, mono_time deadline, bool beyond, ballot stray) {
   const auto p = partition_of(key, layout_.state().partition_count());
   CO_TRY_VOID(co_await wait_for_enough(p, deadline));
   auto v = look(p);
   op_options o{.deadline = deadline, .priority = wire::priority::background, .fence = {}, .with_body = true, .early = {}};
-  auto r = begin(operation::raise(terms_of(v)), key, p, v, o);
+  auto r = begin(stray ? operation::supersede(terms_of(v), stray, {pack({}), nullptr}) : operation::raise(terms_of(v), beyond), key, p, v, o);
   co_await perform(r, r->op.start());
   if (r->op.result().what != outcome::kind::done) co_return fail(failed(*r, true));
   watch_stragglers(*r);

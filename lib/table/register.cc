@@ -231,9 +231,17 @@ operation::operation(kind k, std::shared_ptr<const terms> t) : kind_(k), terms_(
 
 operation operation::read(std::shared_ptr<const terms> t) { return operation(kind::read, std::move(t)); }
 
-operation operation::raise(std::shared_ptr<const terms> t) {
+operation operation::raise(std::shared_ptr<const terms> t, bool beyond) {
   operation o(kind::read, std::move(t));
   o.raises_ = true;
+  o.beyond_ = beyond;
+  return o;
+}
+
+operation operation::supersede(std::shared_ptr<const terms> t, const ballot& stray, register_value nothing) {
+  operation o = raise(std::move(t), true);
+  o.stray_ = o.seen_ = stray;
+  o.wanted_ = std::move(nothing);
   return o;
 }
 
@@ -276,6 +284,7 @@ action operation::on_answer(std::uint32_t round, std::size_t replica, answer a) 
     replica = static_cast<std::size_t>(std::countr_zero(left));
   }
   learn(replica, a);
+  if (phase_ == phase::preparing && stray_ && a.accepted == stray_) a.yes = false;
   (a.yes ? yes_ : no_) |= bit(replica);
   silent_ &= ~bit(replica);
   said_.push_back({replica, std::move(a)});
@@ -325,7 +334,7 @@ action operation::send(phase p, request r, replica_mask to) {
   ++rounds_;
   yes_ = no_ = silent_ = 0;
   said_.clear();
-  action a{.what = action::kind::send, .round = round_, .request = r, .to = to, .at = at_};
+  action a{.what = action::kind::send, .round = round_, .request = r, .to = to, .at = at_, .attempt = {}, .value = nullptr, .chosen = beyond_};
   if (r != request::accept) return a;
   a.attempt = attempt_;
   a.value = &sending_;
@@ -509,11 +518,13 @@ action operation::decide_read() {
     if (s.answer.accepted ? quorum(same) : read_quorum(same)) return end(outcome::kind::done, s.answer.accepted, value_of(s));
   }
   replica_mask from = yes_;
+  bool forced = false;
   if (stuck_) {
     // What could not be written back (its home's clock is far ahead, and nobody else takes it) stands on no quorum if a read quorum holds other
-    // values: then that one decides. So all are heard first.
+    // values: then that one decides. So all are heard first. If nothing can be decided without those who hold it, it is what stands.
     if (terms_->replicas & ~(yes_ | no_ | silent_)) return {.round = round_};
     if (const replica_mask others = yes_ & ~holders(stuck_); read_quorum(others)) from = others;
+    else forced = true;
   }
   if (read_quorum(from)) {
     const said& s = newest(from);
@@ -523,7 +534,7 @@ action operation::decide_read() {
     attempt_ = s.answer.attempt;
     sending_ = value_of(s);
     action a = send(phase::writing_back, request::accept, terms_->replicas & ~have);
-    a.chosen = terms_->may_be_quorum(have);
+    a.chosen = forced || terms_->may_be_quorum(have);
     yes_ = have;
     return a;
   }
@@ -547,6 +558,7 @@ action operation::decide_prepared() {
   }
   if (kind_ == kind::write) return accept_new(at_, wanted_);
   const ballot written = top.answer.accepted;
+  if (stray_ && !written) return accept_new(at_, wanted_);
   const bool stands = !written || (quorum(holders(written)) && !raises_) || (kind_ == kind::swap && left_out(&mutations::judge_unestablished));
   if (!stands) return establish(top);
   if (kind_ == kind::read) return end(outcome::kind::done, written, value_of(top));

@@ -150,7 +150,8 @@ struct action {
   ballot at;
   attempt_id attempt;                     // accept
   const register_value* value = nullptr;  // accept; valid until the operation is called again or moved
-  bool chosen = false;                    // accept: those who hold it may be a quorum by themselves
+  bool chosen = false;                    // accept: to be taken whatever its time: those who hold it may be a quorum by themselves, or
+                                          // nothing can be decided without them; prepare: likewise
   unsigned tries = 0;                     // pause: how often it has been tried
 };
 
@@ -174,7 +175,12 @@ class operation {
   static operation read(std::shared_ptr<const terms>);
   // A read that brings the newest value to all replicas, at a ballot of its own, as that same attempt: above the promises of operations
   // that came to nothing, which keep a value from whoever missed it.
-  static operation raise(std::shared_ptr<const terms>);
+  // beyond: whatever the time of those promises.
+  static operation raise(std::shared_ptr<const terms>, bool beyond = false);
+  // The same against a value of a time far ahead, at this ballot, that a home took while its clock was wrong and no quorum holds: what the others
+  // hold, or `nothing` if that is never written, goes above it, so that it does not come up again when its time has come. Whoever holds
+  // it has no part in the promises; if there is no quorum without them, it may have been chosen, and nothing is done.
+  static operation supersede(std::shared_ptr<const terms>, const ballot& stray, register_value nothing);
   static operation write(std::shared_ptr<const terms>, register_value);
   static operation compare_and_swap(std::shared_ptr<const terms>, register_judge);
 
@@ -250,6 +256,8 @@ class operation {
 
   kind kind_;
   bool raises_ = false;           // a read: whatever stands is brought to a new ballot
+  bool beyond_ = false;
+  ballot stray_;                  // that is superseded
   phase phase_ = phase::idle;
   std::shared_ptr<const terms> terms_;
   std::vector<std::shared_ptr<const terms>> former_;  // in which accepts of ours were sent

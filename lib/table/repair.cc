@@ -149,7 +149,7 @@ task<repair::delivery_outcome> repair::deliver(node_id to, bytes where) {
   if (a->rows(0).error()) co_return delivery_outcome{.silent = false, .done = fail(static_cast<errc>(a->rows(0).error()), a->rows(0).detail())};
   if (auto by = kept_from(a->rows(0), written)) {
     if (!over(*by)) co_return delivery_outcome{.silent = false, .done = fail(errc::unavailable, "another operation on this row is under way")};
-    co_return delivery_outcome{.silent = false, .done = co_await coordinator_.raise(std::move(l->key), core_.rt.now() + 20s), .written = written};
+    co_return delivery_outcome{.silent = false, .done = co_await coordinator_.raise(std::move(l->key), core_.rt.now() + 20s, core_.clock.too_far_ahead(by->time)), .written = written};
   }
   ++core_.status.rows_sent;
   co_return delivery_outcome{.written = written};
@@ -470,14 +470,17 @@ std::optional<ballot> repair::kept_from(const pb::register_answer& a, const ball
   return said->promised;
 }
 
-// Whoever asked for it has long had its answer.
-bool repair::over(const ballot& promise) const { return promise.time.ms() + promise_ms_max < core_.rt.wall_ms(); }
+// Whoever asked for it has long had its answer; of a promise from far ahead nobody can tell, and its time is hours away.
+bool repair::over(const ballot& promise) const {
+  return promise.time.ms() + promise_ms_max < core_.rt.wall_ms() || core_.clock.too_far_ahead(promise.time);
+}
 
-// A row from hours ahead: one home's wrong clock is nobody else's matter, but what a quorum took then is to be had here, too.
+// A row from hours ahead: what a quorum took then is to be had here, too. What one home alone took is overtaken: in two hours it would come up
+// again, and undo what was acknowledged since.
 task<void> repair::bring(node_id peer, node_id to, blocked_row b) {
   auto d = co_await deliver(to, place(partition_of(b.key, layout_.state().partition_count()), b.key));
+  if (d.done && d.written < b.by) d.done = co_await coordinator_.raise(b.key, core_.rt.now() + 20s, true, b.by);
   if (!d.done) replica_.passed_over(peer, d.done.error());
-  else if (d.written < b.by) replica_.passed_over(peer, error(errc::clock_skew, "its time is far ahead, and no quorum holds it"));
 }
 
 // A promise to an operation that came to nothing would keep the row from this replica until somebody writes it: for good, perhaps.
@@ -488,7 +491,7 @@ task<void> repair::raise(node_id peer, node_id at, std::vector<blocked_row> all)
       continue;
     }
     if (!over(b.by)) continue;
-    auto r = co_await coordinator_.raise(std::move(b.key), core_.rt.now() + 20s);
+    auto r = co_await coordinator_.raise(std::move(b.key), core_.rt.now() + 20s, core_.clock.too_far_ahead(b.by.time));
     if (r) continue;
     core_.status.comparison.failed(core_.rt.now(), rows_held_back(peer), peer, "bringing a row past a promise: " + r.error().to_string());
     co_return;  // the next comparison meets them again

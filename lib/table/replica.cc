@@ -286,11 +286,13 @@ task<result<pb::register_answers>> replica::prepare(wire::caller from, pb::prepa
   if (!i.raw.empty()) {
     CO_TRY(now, cell::decode(i.raw));
   }
-  if (auto ok = not_too_far(at, now); !ok) {
-    put_error(out, ok.error());
-    a.set_wall_ms(core_.rt.wall_ms());
-    co_return a;
-  }
+  if (at.time > time_max) co_return fail(errc::protocol, "a ballot with a time that cannot be");
+  if (!q.beyond())
+    if (auto ok = not_too_far(at, now); !ok) {
+      put_error(out, ok.error());
+      a.set_wall_ms(core_.rt.wall_ms());
+      co_return a;
+    }
   reply r = table::prepare(now, at);
   if (r.changed) i.changed = now.encode();
   CO_TRY_VOID(co_await commit(c));
