@@ -5,10 +5,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <iostream>
+
 namespace grenier::ctl {
 
 namespace {
 
+constexpr std::string_view nobody = "no storaged runs";
 constexpr std::size_t answer_bytes_max = 64 << 20;
 
 struct socket_guard {
@@ -43,7 +46,7 @@ result<nlohmann::json> command(const std::string& data_dir, const std::string& p
   ::setsockopt(s.fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
   if (::connect(s.fd, reinterpret_cast<sockaddr*>(&at), sizeof at) != 0) {
     if (errno == EACCES || errno == EPERM) return fail(errc::access_denied, "you may not speak to the storaged of " + data_dir + ": run storagectl as the user that runs it");
-    return fail(errc::unavailable, "no storaged runs with the data directory " + data_dir + " (another one? say --data-dir DIR)");
+    return fail(errc::unavailable, std::string(nobody) + " with the data directory " + data_dir + " (another one? say --data-dir DIR)");
   }
   std::string body = in.dump();
   TRY_VOID(send_all(s.fd, "POST " + path + " HTTP/1.1\r\nHost: local\r\nConnection: close\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body));
@@ -71,6 +74,23 @@ result<nlohmann::json> command(const std::string& data_dir, const std::string& p
   }
   if (message.empty()) message = std::string(to_string(code));
   return fail(code, message);
+}
+
+int say_error(const error& e, bool as_json) {
+  if (as_json)
+    std::cout << nlohmann::json{{"error", {{"code", std::string(to_string(e.code))}, {"message", e.detail}}}}.dump(2) << "\n";
+  else
+    std::cerr << "storagectl: " << e.detail << "\n";
+  switch (e.code) {
+    case errc::unavailable: return e.detail.starts_with(nobody) ? 3 : 5;
+    case errc::conflict:
+    case errc::outcome_unknown: return 5;
+    case errc::not_found:
+    case errc::no_such_bucket:
+    case errc::no_such_key: return 4;
+    case errc::invalid_argument: return 2;
+    default: return 1;
+  }
 }
 
 }  // namespace grenier::ctl

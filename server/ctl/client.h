@@ -12,4 +12,7 @@ namespace grenier::ctl {
 
 result<nlohmann::json> command(const std::string& data_dir, const std::string& path, const nlohmann::json& in, int seconds_max = 60);
 
+// Prints what went wrong, for people to standard error or as JSON to standard output; what storagectl ends with.
+int say_error(const error&, bool as_json);
+
 }  // namespace grenier::ctl

@@ -49,7 +49,8 @@ void print_status(const json& g) {
   print_gallery(g);
   std::printf("photos    %s\n", word(g, "photos").c_str());
   if (!g.contains("waiting")) {
-    std::printf("          this home renders no pictures for it; ask one that does\n");
+    // A home that renders knows what failed, also before it has looked at the bucket for the first time.
+    std::printf(g.contains("failed") ? "          this home has not looked at the bucket yet: ask again in some seconds\n" : "          this home renders no pictures; ask one that does\n");
     return;
   }
   std::printf("waiting   %s%s", word(g, "waiting").c_str(), g.value("looking", false) ? " (the bucket is still being listed)" : "");
@@ -208,7 +209,7 @@ void add_gallery_commands(CLI::App& app, commands c) {
   named(gallery, "status", "how many photos are shown, wait, or cannot be shown", "/gallery/status", print_status);
   named(gallery, "failures", "the pictures that cannot be shown, and why", "/gallery/failures", print_failures);
   named(gallery, "again", "look at every object anew and write every page: after an update, or when files of the gallery were lost", "/gallery/again",
-        [](const json&) { std::printf("It has begun; 'storagectl gallery status' tells how far it is.\n"); });
+        [](const json& j) { std::printf("It has begun; 'storagectl gallery status %s' tells how far it is.\n", word(j, "bucket").c_str()); });
   named(gallery, "delete", "remove the gallery, its pages and its small pictures; the photos stay", "/gallery/delete",
         [](const json& j) { std::printf("Removed %s and its %s objects; the photos in %s are as they were.\n", word(j, "deleted").c_str(), word(j, "objects").c_str(), word(j, "bucket").c_str()); });
 
@@ -217,7 +218,11 @@ void add_gallery_commands(CLI::App& app, commands c) {
     std::printf("%s\n", word(j, "link").c_str());
   });
   text(make, "name", "name", "whom it is for")->required();
-  make->add_option_function<std::uint64_t>("--days", [&in = c.in](const std::uint64_t& d) { in["days"] = d; }, "days until it ends (default: it holds until it is revoked)");
+  make->add_option_function<std::string>("--days", [&in = c.in](const std::string& v) {
+    if (v.empty() || v.size() > 6 || v.find_first_not_of("0123456789") != std::string::npos)
+      throw CLI::ValidationError("--days", "a link holds for whole days, up to 36500 (0: until it is revoked); got '" + v + "'");
+    in["days"] = std::stoull(v);
+  }, "days until it ends (default, and 0: it holds until it is revoked)");
   named(link, "list", "all links of a gallery (not the addresses: they are shown once)", "/gallery/link/list", print_links);
   auto* revoke = named(link, "revoke", "end a link, at once and everywhere", "/gallery/link/revoke", [](const json& j) { std::printf("The link for %s is no more.\n", word(j, "revoked").c_str()); });
   text(revoke, "name", "name", "whom it was for")->required();
@@ -233,13 +238,13 @@ void add_gallery_commands(CLI::App& app, commands c) {
     result<json> r = fail(errc::already_exists, *folder + " is not empty: an export wants a folder of its own");
     if (!std::filesystem::exists(*folder, ec) || std::filesystem::is_empty(*folder, ec)) r = exporter(data_dir, *bucket, *folder, !*without, as_json).run();
     if (!r) {
-      if (as_json) std::cout << json{{"error", {{"code", std::string(to_string(r.error().code))}, {"message", r.error().detail}}}}.dump(2) << "\n";
-      else std::cerr << "storagectl: " << r.error().detail << "\n";
-      code = r.error().code == errc::unavailable ? 3 : 1;
+      code = say_error(r.error(), as_json);
       return;
     }
     if (as_json) std::cout << r->dump(2) << "\n";
     else std::printf("%s files, %s, are in %s.\n", word(*r, "files").c_str(), format_size(r->value("bytes", std::uint64_t{0})).c_str(), word(*r, "folder").c_str());
+    if (const auto skipped = r->value("skipped", std::uint64_t{0}); skipped && !as_json)
+      std::printf("%llu were left out: removed meanwhile, or with a name that no folder takes.\n", static_cast<unsigned long long>(skipped));
   });
 }
 

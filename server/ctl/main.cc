@@ -22,19 +22,6 @@ struct context {
   bool as_json = false;
 };
 
-int exit_code(errc c) {
-  switch (c) {
-    case errc::unavailable:
-    case errc::conflict:
-    case errc::outcome_unknown: return 5;
-    case errc::not_found:
-    case errc::no_such_bucket:
-    case errc::no_such_key: return 4;
-    case errc::invalid_argument: return 2;
-    default: return 1;
-  }
-}
-
 std::string size(const json& j, const char* name) {
   auto at = j.find(name);
   return at != j.end() && at->is_number() ? format_size(at->get<std::uint64_t>()) : "-";
@@ -58,7 +45,7 @@ void print_status(const json& s) {
   table t({"zone", "node", "state", "offered", "free", "round trip", "rate to it", "version", "address"});
   for (const auto& n : s["nodes"]) {
     std::string state = n.value("self", false) ? "this one" : n.value("up", false) ? "up" : "DARK";
-    if (n.contains("down_for_s")) state += " " + std::to_string(static_cast<long>(n["down_for_s"].get<double>())) + " s";
+    if (n.contains("down_for_s")) state += " " + duration(n["down_for_s"].get<double>());
     char rtt[32] = "-", rate[32] = "-";
     if (n.contains("rtt_ms")) std::snprintf(rtt, sizeof rtt, "%.1f ms", n["rtt_ms"].get<double>());
     if (n.value("send_rate", 0.0) > 0) std::snprintf(rate, sizeof rate, "%s/s", format_size(static_cast<std::uint64_t>(n["send_rate"].get<double>())).c_str());
@@ -145,11 +132,16 @@ void print_buckets(const json& j) {
 }
 
 void print_bucket(const json& b) {
-  std::printf("bucket    %s\nid        %s\nowner     %s\n", word(b, "name").c_str(), word(b, "id").c_str(), word(b, "owner_id").c_str());
+  const bool unowned = b.value("owner_id", "").empty();
+  std::printf("bucket    %s\nid        %s\nowner     %s\n", word(b, "name").c_str(), word(b, "id").c_str(),
+              unowned ? (b["allowed"].empty() ? "no key ('storagectl bucket allow' lets one use it)" : "no key") : word(b, "owner_id").c_str());
   if (b.contains("objects"))
     std::printf("objects   %s\nbytes     %s (%s)\nuploads   %s unfinished\n", word(b, "objects").c_str(), word(b, "bytes").c_str(), size(b, "bytes").c_str(),
                 word(b, "unfinished_uploads").c_str());
-  if (!b["website"].is_null()) std::printf("site      index %s, error page %s\n", word(b["website"], "index").c_str(), word(b["website"], "error").c_str());
+  if (!b["website"].is_null()) {
+    const std::string error = b["website"].value("error", "");
+    std::printf("site      index %s, %s\n", word(b["website"], "index").c_str(), error.empty() ? "no error page of its own" : ("error page " + error).c_str());
+  }
   for (const auto& [key, p] : b["allowed"].items()) {
     std::string what;
     for (const char* r : {"read", "write", "owner"})
@@ -160,14 +152,7 @@ void print_bucket(const json& b) {
 
 int run(const context& c, const std::string& path, const json& in, const std::function<void(const json&)>& print) {
   auto r = command(c.data_dir, path, in);
-  if (!r) {
-    if (c.as_json)
-      std::cout << json{{"error", {{"code", std::string(to_string(r.error().code))}, {"message", r.error().detail}}}}.dump(2) << "\n";
-    else
-      std::cerr << "storagectl: " << r.error().detail << "\n";
-    bool nobody = r.error().code == errc::unavailable && r.error().detail.starts_with("no storaged runs");
-    return nobody ? 3 : exit_code(r.error().code);
-  }
+  if (!r) return say_error(r.error(), c.as_json);
   if (c.as_json)
     std::cout << r->dump(2) << "\n";
   else
@@ -274,7 +259,7 @@ int main_of(int argc, char** argv) {
     }
     code = run(c, "/layout/remove", in, print_left);
   });
-  text(leave, "node", "node", "its zone, or the first digits of its id ('storagectl status' shows them)")->required();
+  text(leave, "node", "node", "its zone, or the first digits of its id, four or more ('storagectl status' shows them)")->required();
 
   auto* key = app.add_subcommand("key", "access keys")->require_subcommand(1);
   auto* create = leaf(key->add_subcommand("create", "make an access key"), "/key/create", print_key);
