@@ -298,7 +298,7 @@ json control::status() const {
   const auto mine = node_.numbers();
   std::map<node_id, std::size_t> partitions;
   std::vector<std::string> damaged;
-  std::size_t clocks_off = 0, others_up = 0, reachable = 0, links_least = SIZE_MAX;
+  std::size_t clocks_off = 0, others_up = 0, homes_dark = 0, reachable = 0, links_least = SIZE_MAX;
   std::map<node_id, std::string> zone_of;
   for (const auto& m : state.newest().members) zone_of[m.node] = m.zone;
   std::uint64_t passed_over = 0;
@@ -335,6 +335,7 @@ json control::status() const {
     const bool broken = self ? !node_.rows().stats().damage.empty() : dir.announced_number(m.node, "damaged").value_or(0) != 0;
     if (broken) j["damaged"] = true, damaged.push_back(m.zone);
     others_up += !self && up;
+    homes_dark += !up && m.capacity_bytes != 0;
     if (known && up) {
       reachable += known->reachable;
       links_least = std::min(links_least, known->links.size());
@@ -353,12 +354,20 @@ json control::status() const {
   j["layout"] = {{"revision", state.revision}, {"phase", phase_name(state.phase)}};
   j["cluster_key"] = {{"changes", node_.key_changes()}, {"current", node_.key_is_current()}};
   std::string health, say;
+  auto of = [&](const char* queue) { return queues[queue].get<std::uint64_t>() != 0; };
   std::size_t dark = zones.size() - zones_up.size();
   if (state.phase != layout::phase::settled) {
     health = "changing";
     say = "The layout is changing: homes are taking over their part of the data. Everything works meanwhile.";
     if (const auto missed = node_.waits_for_dark(); !missed.empty())
       say += " It waits for " + missed + ", which is dark: start it, or, if it is gone for good, 'storagectl layout remove' it.";
+  } else if (dark == 0 && copies >= layout::replicas_max && homes_dark) {
+    health = "degraded";
+    say = homes_dark == 1 ? "A home is dark. Everything works; what it should hold gets its third copy when it is back, or elsewhere once it is removed."
+                          : "Homes are dark. Everything works; what they should hold gets its third copy when they are back, or elsewhere once they are removed.";
+  } else if (dark == 0 && copies >= layout::replicas_max && (of("resync") || of("hints") || of("sync") || of("compare"))) {
+    health = "catching up";
+    say = "All homes are up and everything works. Some of it is still on its way to its third home (queues).";
   } else if (dark == 0 && copies >= layout::replicas_max) {
     health = "healthy";
     say = "Everything is kept in three homes, and all of them are up.";

@@ -107,13 +107,14 @@ task<void> host::answer(http::exchange& x) {
   result<void> sent = opened ? co_await send_result(x, std::move(*opened), 200) : result<void>(fail(opened.error()));
   if (sent || x.answered()) co_return;
   const errc code = sent.error().code;
-  if (code == errc::no_such_key && !decoded->ends_with('/')) {
+  if ((code == errc::no_such_key || code == errc::unavailable) && !decoded->ends_with('/')) {
     // A directory asked for without its slash.
     store::call c{{std::nullopt, true}, rt_.now() + lookup_time, true};
     store::get_request g;
     g.bucket = b.name;
     g.key = key + "/" + b.website->index_document;
     g.head = true;
+    g.how = store::consistency::strong_if_up;
     if (co_await store_.get(c, std::move(g))) {
       http::headers h;
       h.add("Location", local_path(r.path) + "/" + (r.has_query ? "?" + r.query : ""));

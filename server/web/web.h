@@ -37,7 +37,7 @@ class host {
   task<result<void>> send_original(http::exchange&, const model::bucket& pages, std::string_view key);
   // gallery: whose page says it, in the visitor's language.
   task<void> send_error(http::exchange&, std::string bucket, std::string error_document, int status, std::string message, const model::bucket* gallery = nullptr);
-  task<result<store::get_result>> open(http::exchange&, std::string bucket, std::string key, bool conditional, store::consistency = store::consistency::strong);
+  task<result<store::get_result>> open(http::exchange&, std::string bucket, std::string key, bool conditional, store::consistency = store::consistency::strong_if_up);
   // Fails before anything was sent (answered() tells) when the first bytes cannot be had.
   task<result<void>> send_result(http::exchange&, store::get_result, int status, const model::bucket* gallery = nullptr);
   runtime& rt_;

@@ -110,6 +110,16 @@ TEST_CASE("what cannot be read just now is said so before anything is promised")
   CHECK((r.sent.status == 404 && r.sent.body.find("no such page") != bytes::npos));
 }
 
+TEST_CASE("with too few homes up a site is shown as this home has it") {
+  site s;
+  REQUIRE(s.put("docs/index.html", "docs"));
+  s.below->dark = true;
+  auto r = s.ask("/");
+  CHECK((r.sent.status == 200 && r.sent.body == "home"));
+  CHECK(s.ask("/docs").sent.status == 302);
+  CHECK(s.ask("/docs/").sent.body == "docs");
+}
+
 TEST_CASE("visitors are told nothing of the inside") {
   site s;
   for (errc code : {errc::io_failed, errc::corrupt, errc::unavailable, errc::invalid_argument}) {

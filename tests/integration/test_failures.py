@@ -178,6 +178,8 @@ def test_two_homes_dark(cluster):
     large = noise(3_000_000, "large")
     cluster.s3(0).put_object(Bucket=bucket, Key="before", Body=b"before")
     cluster.s3(0).put_object(Bucket=bucket, Key="large", Body=large)
+    cluster.s3(0).put_object(Bucket=bucket, Key="index.html", Body=b"the site")
+    cluster.homes[0].ctl("bucket", "website", bucket, "--index", "index.html")
     assert "x-grenier-possibly-stale" not in cluster.s3(0).get_object(Bucket=bucket, Key="before")["ResponseMetadata"]["HTTPHeaders"]
     cluster.wait_whole()
     s3 = cluster.s3(0, timeout=30)
@@ -198,7 +200,7 @@ def test_two_homes_dark(cluster):
             (lambda: s3.get_object(Bucket=bucket, Key="before"), lambda r: r["Body"].read() == b"before"),
             (lambda: s3.get_object(Bucket=bucket, Key="large"), lambda r: r["Body"].read() == large),
             (lambda: s3.head_object(Bucket=bucket, Key="large"), lambda r: r["ContentLength"] == len(large)),
-            (lambda: s3.list_objects_v2(Bucket=bucket), lambda r: [o["Key"] for o in r["Contents"]] == ["before", "large"]),
+            (lambda: s3.list_objects_v2(Bucket=bucket), lambda r: [o["Key"] for o in r["Contents"]] == ["before", "index.html", "large"]),
         ):
             start = time.monotonic()
             answer = call()
@@ -206,6 +208,8 @@ def test_two_homes_dark(cluster):
             headers = answer["ResponseMetadata"]["HTTPHeaders"]
             assert headers["x-grenier-possibly-stale"] == "true" and headers["warning"].startswith("110"), headers
             assert time.monotonic() - start < 1
+        site = urllib.request.Request(f"http://{cluster.homes[0].web}/", headers={"Host": f"{bucket}.web.localhost"})
+        assert urllib.request.urlopen(site, timeout=5).read() == b"the site"
         with pytest.raises(botocore.exceptions.ClientError) as e:
             s3.get_object(Bucket=bucket, Key="never")  # the others may have it
         assert e.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
