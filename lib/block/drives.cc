@@ -98,6 +98,22 @@ task<result<void>> drives::remove(block_hash h, location at) {
   co_return co_await drives_[at.drive].disk->remove(path_of(h, at.zstd));
 }
 
+task<result<stored>> drives::read_anywhere(block_hash h) {
+  error last(errc::not_found, "block " + h.short_hex() + " has no file");
+  for (std::size_t i : preferred(h))
+    for (bool form : {false, true}) {
+      auto r = co_await drives_[i].disk->read(path_of(h, form), 0, block_size_max + 1);
+      if (r) co_return stored{form, share(std::move(*r))};
+      if (r.error() != errc::not_found) last = r.error();
+    }
+  co_return fail(last);
+}
+
+task<void> drives::remove_everywhere(block_hash h) {
+  for (auto& d : drives_)
+    for (bool form : {false, true}) (void)co_await d.disk->remove(path_of(h, form));
+}
+
 task<result<bool>> drives::has(block_hash h, location at) {
   if (at.drive >= drives_.size()) co_return false;
   auto r = co_await drives_[at.drive].disk->size(path_of(h, at.zstd));

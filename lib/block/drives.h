@@ -31,6 +31,9 @@ class drives {
   // Unverified. Looks at the other drives too when the file is not where it should be.
   task<result<stored>> read(block_hash, location);
   task<result<void>> remove(block_hash, location);
+  // Wherever it lies, in either form.
+  task<result<stored>> read_anywhere(block_hash);
+  task<void> remove_everywhere(block_hash);
   task<result<bool>> has(block_hash, location);  // exactly there
 
   // What lies on the drives, one directory "ab" after the other: every file that looks like a block or the rest of a write.

@@ -150,6 +150,7 @@ struct manager::impl {
   statistics stats() const;
   void spawn_loops();
   void later(todo_queue&, todo, nanoseconds);  // one attempt more, then
+  nanoseconds retry_pause_max() const;
   std::uint64_t ms_from_now(nanoseconds) const;
   task<result<wire::message>> call(node_id, wire::method, wire::message, wire::priority, mono_time deadline);
 

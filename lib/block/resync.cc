@@ -11,7 +11,7 @@ constexpr double slow_rate = 250e3;      // bytes/s: below, a block should not c
 constexpr double quick_rate = 6.25e6;    // 50 Mbit/s: above, who has it does not feel a copy more
 constexpr std::uint32_t patient_attempts = 5;  // for so many, a slow home that is still sending the block elsewhere is left alone
 constexpr std::uint32_t anybody_after = 2;
-constexpr nanoseconds retry_max = 1h, hand_over_max = 10min, source_max = 5min;
+constexpr nanoseconds retry_max = 1h, retry_soon_max = 4min, retry_each = 10ms, hand_over_max = 10min, source_max = 5min;
 }  // namespace
 
 // ------------------------------------------------------------------------------------------------- what is missing here
@@ -42,7 +42,7 @@ task<void> manager::impl::resync_one(todo t, semaphore::permit) {
   if (!done) {
     here.missing.set_busy(t.hash, false);
     resync_work.failed(rt.now(), t.hash.str(), {}, "block " + t.hash.short_hex() + " is missing here: " + done.error().to_string());
-    later(here.missing, t, retry_max);
+    later(here.missing, t, retry_pause_max());
     co_return;
   }
   told_of.erase(t.hash);
@@ -54,7 +54,7 @@ task<void> manager::impl::resync_one(todo t, semaphore::permit) {
   here.missing.set_busy(t.hash, false);
   if (!at || !refs || (!*at && (again || refs->live || here.guests.contains(t.hash)))) {
     guard.release();
-    later(here.missing, t, retry_max);
+    later(here.missing, t, retry_pause_max());
     co_return;
   }
   kv::batch b;
@@ -62,8 +62,14 @@ task<void> manager::impl::resync_one(todo t, semaphore::permit) {
   if (!co_await here.commit(std::move(b))) co_return;
   // Fetched, or not wanted any more.
   resync_work.mended(t.hash.str());
-  here.forget_damage(t.hash);
+  if (at->has_value()) here.forget_damage(t.hash);
+  else co_await here.discard(t.hash);
   if (at->has_value()) resync_work.did(rt.now(), 1, (*at)->stored_bytes);
+}
+
+// A few blocks that are missing are asked for every few minutes, whatever was in their way; of very many each is asked for less often.
+nanoseconds manager::impl::retry_pause_max() const {
+  return std::clamp<nanoseconds>(static_cast<std::int64_t>(here.missing.size()) * retry_each, retry_soon_max, retry_max);
 }
 
 bool manager::impl::still_missing(const bytes& subject) const {
@@ -78,6 +84,12 @@ task<result<bool>> manager::impl::fetch_missing(const todo& t) {
   bool guest = here.guests.contains(t.hash);
   CO_TRY(auto refs, co_await here.references_of(t.hash));
   if (!guest && (refs.live == 0 || !here.is_replica_of_any_version(t.hash))) co_return true;
+  // What could not be read once may be readable again: no line is as near as this home's own disk.
+  if (t.attempts > 0 || here.was_damaged(t.hash))
+    if (auto form = co_await here.left_behind(t.hash)) {
+      CO_TRY_VOID(co_await here.store({t.hash, std::move(*form), std::nullopt, false}, rt.now() + 5min));
+      co_return true;
+    }
   if (!here.disks.has_room(block_size_default)) co_return fail(errc::no_space, "this home is full");
   CO_TRY(auto sources, co_await sources_of(t));
   error last(errc::not_found, "no home that is up has it");

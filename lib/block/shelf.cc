@@ -181,6 +181,18 @@ task<void> shelf::report_damage(block_hash h, location at, error why) {
   if (why == errc::corrupt) (void)co_await disks.remove(h, at);
 }
 
+task<result<stored>> shelf::left_behind(block_hash h) {
+  CO_TRY(auto form, co_await disks.read_anywhere(h));
+  auto plain = co_await offload(rt_, rt_.cpu_pool(), [form, h] { return decode(form, h); });
+  if (!plain) co_return fail(errc::corrupt, plain.error().detail);
+  co_return form;
+}
+
+task<void> shelf::discard(block_hash h) {
+  if (damaged_.contains(h)) co_await disks.remove_everywhere(h);
+  forget_damage(h);
+}
+
 void shelf::forget_damage(const block_hash& h) {
   damaged_.erase(h);
   scrub.mended(h.str());
@@ -286,9 +298,11 @@ task<result<bool>> shelf::free(block_hash h, std::move_only_function<task<result
   b.remove(kv::family::block, row_of(row_kind::file, h));
   guests.remove(b, h);
   garbage.remove(b, h);
+  const bool left = !at && damaged_.contains(h);
   forget_damage(h);
   // The row first: a file without a row is found by the sweep, a row without its file would be damage.
   CO_TRY_VOID(co_await kv_.commit(std::move(b)));
+  if (left) co_await disks.remove_everywhere(h);
   if (!at) co_return true;
   if (here_.erase(h)) {
     --blocks;

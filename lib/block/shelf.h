@@ -59,6 +59,11 @@ class shelf {
   task<result<block_bytes>> read(block_hash, mono_time deadline);
   task<result<std::optional<location>>> find(block_hash);
   void forget_damage(const block_hash&);  // it is whole again, or nobody wants it any more
+  bool was_damaged(const block_hash& h) const { return damaged_.contains(h); }
+  // A file whose row went because it could not be read, or that no row knew: its block, verified. not_found: there is none.
+  task<result<stored>> left_behind(block_hash);
+  // Under its lock: what is left of a block that has no row and that nobody wants any more.
+  task<void> discard(block_hash);
   bool is_here(const block_hash& h) const { return here_.contains(h); }
 
   // Steps left out on purpose, for tests of the tests.

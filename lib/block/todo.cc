@@ -7,9 +7,15 @@ namespace grenier::block {
 namespace {
 constexpr std::size_t fresh_max = 1024;
 constexpr std::size_t slice = 512;
-// A clock that was wrong once must not put work off for ever.
-constexpr std::uint64_t ahead_max_ms = 2 * 3600 * 1000;
-constexpr nanoseconds pass_at_least_each = 10min;
+constexpr nanoseconds pass_at_least_each = 10min, clock_looked_at_each = 1min;
+// More than any clock is corrected by bit by bit in a minute.
+constexpr std::int64_t clock_step_ms = 5000;
+
+// How long a pause may be after so many attempts (manager::impl::later): four times longer each, up to an hour, and a quarter more at random.
+std::uint64_t pause_max_ms(std::uint32_t attempts) {
+  if (attempts == 0) return UINT64_MAX / 2;
+  return (std::min<std::uint64_t>(3'600'000, std::uint64_t{1000} << 2 * std::min(attempts - 1, 6u)) * 5) / 4 + 1000;
+}
 
 bytes encode(const todo& t) {
   bytes b;
@@ -71,6 +77,22 @@ void todo_queue::hurry() {
   added_.wake_all();
 }
 
+bool todo_queue::clock_was_set() {
+  const auto now = static_cast<std::int64_t>(rt_.wall_ms()) - std::chrono::duration_cast<milliseconds>(rt_.now().time_since_epoch()).count();
+  const bool step = wall_less_steady_ms_ && std::abs(now - *wall_less_steady_ms_) > clock_step_ms;
+  if (step || !wall_less_steady_ms_) wall_less_steady_ms_ = now;
+  return step;
+}
+
+// A clock that was wrong once must not put work off for hours. The pauses stay what they were.
+bool todo_queue::rebase(todo& t) const {
+  const std::uint64_t now = rt_.wall_ms();
+  if (t.since_ms <= now + static_cast<std::uint64_t>(clock_step_ms)) return false;
+  t.due_ms = now + (t.due_ms > t.since_ms ? t.due_ms - t.since_ms : 0);
+  t.since_ms = now;
+  return true;
+}
+
 task<bool> todo_queue::take_fresh(std::vector<todo>& to, std::size_t max) {
   std::uint64_t now = rt_.wall_ms();
   std::vector<block_hash> due;
@@ -112,27 +134,36 @@ task<void> todo_queue::pass(std::vector<todo>& to, std::size_t max) {
       co_return;
     }
     std::uint64_t now = rt_.wall_ms();
+    kv::batch anew;
     for (const auto& r : *rows) {
       if (to.size() >= max) break;
       cursor_ = r.key + '\0';
       ++passed_;
       auto t = decode(r.key, r.value);
       if (!t || busy_.contains(t->hash)) continue;
-      if (t->due_ms <= now || t->due_ms > now + ahead_max_ms || hurrying_)
+      if (rebase(*t)) anew.put(kv::family::block, r.key, encode(*t));
+      // Longer than such a pause is: put off by a clock that was ahead.
+      if (t->due_ms <= now || t->due_ms > now + pause_max_ms(t->attempts) || hurrying_)
         to.push_back(*t);
       else
         earliest_ms_ = earliest_ms_ ? std::min(earliest_ms_, t->due_ms) : t->due_ms;
     }
+    if (!anew.empty()) (void)co_await kv_.commit(std::move(anew));
   }
 }
 
 task<std::vector<todo>> todo_queue::next(std::size_t max) {
   for (;;) {
     std::vector<todo> to;
+    if (clock_was_set()) {
+      fresh_.clear();
+      cursor_.clear();
+      look_again_ = true;
+    }
     if (co_await take_fresh(to, max)) co_return to;
     if (look_again_) co_await pass(to, max);
     if (!to.empty()) co_return to;
-    std::uint64_t now = rt_.wall_ms(), wake = now + pass_at_least_each / 1ms;
+    std::uint64_t now = rt_.wall_ms(), wake = now + (known_.size() ? clock_looked_at_each : pass_at_least_each) / 1ms;
     // Not more often than each second: a pass over a long queue is work.
     if (earliest_ms_) wake = std::min(wake, std::max(earliest_ms_, now + 1000));
     for (const auto& f : fresh_) wake = std::min(wake, std::max(f.first, now + 5));

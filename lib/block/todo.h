@@ -60,6 +60,10 @@ class todo_queue {
   void hurry();
 
  private:
+  // Has the wall clock been set since this was asked last?
+  bool clock_was_set();
+  // What was noted while the clock was ahead, as it would have been noted now.
+  bool rebase(todo&) const;
   task<bool> take_fresh(std::vector<todo>& to, std::size_t max);
   task<void> pass(std::vector<todo>& to, std::size_t max);
   runtime& rt_;
@@ -74,6 +78,7 @@ class todo_queue {
   bytes cursor_;
   std::size_t passed_ = 0;          // entries that this pass met
   mono_time passed_at_{};           // when it began
+  std::optional<std::int64_t> wall_less_steady_ms_;
 };
 
 }  // namespace grenier::block

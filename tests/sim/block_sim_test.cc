@@ -185,20 +185,26 @@ TEST_CASE("work that is due before the commit that noted it has ended is taken u
 }
 
 TEST_CASE("work that was put off by a clock far ahead is taken up when the clock is right again") {
-  for (nanoseconds due : {nanoseconds(10s), nanoseconds(3min)}) {
+  for (nanoseconds due : {nanoseconds(10s), nanoseconds(3min), nanoseconds(-1s)}) {
+    const bool tried = due < 0s;  // once, under that clock
+    CAPTURE(tried);
     world w(1);
     auto& m = w.add("home");
     m.start([](machine&) { return std::make_shared<int>(); });
     auto kv = m.open_kv();
     block::todo_queue queue(m.rt(), *kv, block::row_kind::missing);
     m.clock().skew = milliseconds(3h);
+    const std::uint64_t first = m.rt().wall_ms() - static_cast<std::uint64_t>(nanoseconds(3h) / 1ms);
     kv::batch b;
-    queue.add(b, {.hash = crypto::hash_block("x"), .due_ms = m.rt().wall_ms() + static_cast<std::uint64_t>(due / 1ms)});
+    if (tried) queue.add(b, {.hash = crypto::hash_block("x"), .due_ms = m.rt().wall_ms() + 60'000, .since_ms = first, .attempts = 4});
+    else queue.add(b, {.hash = crypto::hash_block("x"), .due_ms = m.rt().wall_ms() + static_cast<std::uint64_t>(due / 1ms)});
     CHECK(*w.await(m, kv->commit(std::move(b))));
     w.call_at(w.now() + 5s, [&] { m.clock().skew = 0ms; });
+    const mono_time began = w.now();
     auto some = w.await(m, queue.next(10), 30min);
     REQUIRE(some);
     CHECK(some->size() == 1);
+    CHECK(w.now() - began < std::max<nanoseconds>(due, 0s) + 3min);
     m.crash();
   }
 }
@@ -373,6 +379,32 @@ TEST_CASE("a damaged file is never served: the reader gets another copy, and the
   CHECK(c.until([&] { return c.file(2, h) && *c.file(2, h) == *b; }));
   CHECK(c.until([&] { return c.of(2).stats().repaired == 1; }, 1s));
   CHECK(c.until([&] { return c.of(2).stats().resync_queue == 0; }));
+}
+
+TEST_CASE("a file that could not be read is read again by its own home, though no other has the block") {
+  homes c(3);
+  auto b = c.noise(), other = c.noise();
+  auto h = crypto::hash_block(*b), h2 = crypto::hash_block(*other);
+  CHECK(c.put(0, b));
+  CHECK(c.put(0, other));
+  c.until([&] { return c.copies(h) == 3 && c.copies(h2) == 3; });
+  for (std::size_t i : {0u, 1u, 2u}) {
+    c.crash(i);
+    c.w.at(i).drives[0].unreadable = true;
+    c.boot(i);
+  }
+  c.w.run_for(100ms);
+  for (std::size_t i : {0u, 1u, 2u}) {
+    CHECK_FALSE(c.get(i, h));
+    CHECK_FALSE(c.get(i, h2));
+  }
+  CHECK(c.until([&] { return c.of(0).stats().resync_queue == 2 && c.of(1).stats().resync_queue == 2; }, 10s));
+  c.w.run_for(10min);
+  CHECK(c.file(0, h));
+  for (std::size_t i : {0u, 1u, 2u}) c.w.at(i).drives[0].unreadable = false;
+  CHECK(c.until([&] { return c.of(0).stats().resync_queue + c.of(1).stats().resync_queue + c.of(2).stats().resync_queue == 0; }, 6min));
+  CHECK(**c.get(1, h) == *b);
+  CHECK(**c.get(2, h2) == *other);
 }
 
 TEST_CASE("a block that no home which is up has is counted, until one has it") {
