@@ -66,7 +66,7 @@ task<result<row>> coordinator::row_of_one(node_id n, row_key key, layout::partit
   q.set_with_body(with_body);
   CO_TRY(auto a, co_await core::call<pb::register_answers>(core_, n, wire::method::table_read, q.SerializeAsString(), o));
   if (a.has_refused()) {
-    if (!a.refused().layout().empty()) CO_TRY_VOID(co_await layout_.adopt_bytes(a.refused().layout()));
+    CO_TRY_VOID(co_await adopt(a.refused(), o.deadline));
     co_return fail(errc::stale_layout, "the layout went on");
   }
   if (!a.counts()) co_return fail(errc::not_synced, "a home has not merged its rows yet");
@@ -108,7 +108,7 @@ task<result<list_page>> coordinator::page_of_one(node_id n, list_request q, layo
     message->set_entries_max(static_cast<std::uint32_t>(q.entries_max));
     CO_TRY(told.answer, co_await ask_list(n, std::move(message), o));
     if (told.answer.has_refused()) {
-      if (!told.answer.refused().layout().empty()) CO_TRY_VOID(co_await layout_.adopt_bytes(told.answer.refused().layout()));
+      CO_TRY_VOID(co_await adopt(told.answer.refused(), o.deadline));
       co_return fail(errc::stale_layout, "the layout went on");
     }
     if (!told.answer.counts()) co_return fail(errc::not_synced, "a home has not merged its rows yet");

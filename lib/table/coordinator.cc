@@ -466,16 +466,18 @@ task<shared_bytes> coordinator::fetch_body(run_ptr r, attempt_id attempt) {
 
 // ------------------------------------------------------------------------------------------------- answers
 
-task<result<void>> coordinator::adopt(run_ptr r, const pb::refusal& why) {
-  if (!why.layout().empty()) {
-    bytes encoded = why.layout();
-    CO_TRY_VOID(co_await layout_.adopt_bytes(std::move(encoded)));
-  }
-  if (why.has_fence()) {
-    r->fenced_off = true;
-    pb::copy newer = why.fence();
-    CO_TRY_VOID(co_await copies_.keep(newer));
-  }
+// This home's disk may hang; the operation does not.
+task<result<void>> coordinator::adopt(pb::refusal why, mono_time deadline) {
+  fan_out<result<void>> out(core_.rt, core_.tasks);
+  out.start(0, adopt_here(std::move(why)));
+  auto done = co_await out.next(deadline);
+  if (!done) co_return fail(errc::timed_out, "this home's disk does not answer");
+  co_return std::move(done->second);
+}
+
+task<result<void>> coordinator::adopt_here(pb::refusal why) {
+  if (!why.layout().empty()) CO_TRY_VOID(co_await layout_.adopt_bytes(std::move(*why.mutable_layout())));
+  if (why.has_fence()) CO_TRY_VOID(co_await copies_.keep(why.fence()));
   co_return result<void>();
 }
 
@@ -491,7 +493,8 @@ task<action> coordinator::hear(run_ptr r, std::size_t i, heard h) {
     co_return a;
   }
   if (h.answers->has_refused()) {
-    auto taken = co_await adopt(r, h.answers->refused());
+    r->fenced_off = r->fenced_off || h.answers->refused().has_fence();
+    auto taken = co_await adopt(h.answers->refused(), r->deadline);
     if (!taken) r->last = taken.error();
     if (layout_.revision() > r->v->layout->revision && r->rebases < 8) {
       ++r->rebases;

@@ -83,7 +83,8 @@ class coordinator {
   task<action> hear(run_ptr, std::size_t replica, heard);
   action hear_row(run&, std::size_t replica, const heard&, pb::register_answer&);
   task<shared_bytes> fetch_body(run_ptr, attempt_id);
-  task<result<void>> adopt(run_ptr, const pb::refusal&);
+  task<result<void>> adopt(pb::refusal, mono_time deadline);
+  task<result<void>> adopt_here(pb::refusal);
   task<void> write_together(std::vector<run_ptr>, std::vector<action>&);
 
   bool enough_up(const view&) const;

@@ -89,10 +89,9 @@ task<result<std::vector<list_told>>> coordinator::ask_lists(list_request q, std:
         last = a.error();
         if (!queue.empty()) ask_one();
       } else if (a->has_refused()) {
-        if (!a->refused().layout().empty()) CO_TRY_VOID(co_await layout_.adopt_bytes(a->refused().layout()));
-        if (a->refused().has_fence()) {
-          pb::copy newer = a->refused().fence();
-          CO_TRY_VOID(co_await copies_.keep(newer));
+        const bool fenced = a->refused().has_fence();
+        CO_TRY_VOID(co_await adopt(std::move(*a->mutable_refused()), deadline));
+        if (fenced) {
           co_return fail(errc::conflict, "the request was judged by an old row");
         }
         again = true;
@@ -260,7 +259,7 @@ task<result<std::vector<std::pair<node_id, bytes>>>> coordinator::query(layout::
       if (!a->second) {
         last = a->second.error();
       } else if (a->second->has_refused()) {
-        if (!a->second->refused().layout().empty()) (void)co_await layout_.adopt_bytes(a->second->refused().layout());
+        (void)co_await adopt(a->second->refused(), o.deadline);
         again = true;
       } else {
         // What a newcomer has counted so far is not what its partition holds.

@@ -207,7 +207,8 @@ task<void> coordinator::write_together(std::vector<run_ptr> runs, std::vector<ac
     heard& h = said->second;
     const bool refused = h.answers && h.answers->has_refused();
     if (refused) {
-      auto taken = co_await adopt(runs[0], h.answers->refused());
+      auto taken = co_await adopt(h.answers->refused(), deadline);
+      runs[0]->fenced_off = runs[0]->fenced_off || h.answers->refused().has_fence();
       if (!taken) runs[0]->last = taken.error();
     }
     const bool moved = layout_.revision() > v->layout->revision;
@@ -277,10 +278,8 @@ task<result<void>> coordinator::merge(std::vector<write_item> items, op_options 
           last = h.answers.error();
           for (const auto& i : items) missed(*v, said->first, i.key);
         } else if (h.answers->has_refused()) {
-          if (!h.answers->refused().layout().empty()) (void)co_await layout_.adopt_bytes(h.answers->refused().layout());
+          (void)co_await adopt(h.answers->refused(), o.deadline);
           if (h.answers->refused().has_fence()) {
-            pb::copy newer = h.answers->refused().fence();
-            (void)co_await copies_.keep(newer);
             co_return fail(errc::conflict, "the request was judged by an old row");
           }
           again = true;

@@ -104,7 +104,9 @@ void garble(scene& s, dice_of& d) {
   s.later(while_of(s, d), [&s, i, j] { s.w.line(i, j).flip = 0; });
 }
 void address(scene& s, dice_of& d) {
-  if (auto i = any_home(s, d)) s.homes.at(*i).move_address();
+  auto i = any_home(s, d);
+  // Two homes that both move before one has heard of it do not find each other again: one of them needs a name (storaged(8)).
+  if (i && (s.homes_first > 2 || s.ready_homes().size() == s.homes.size() - s.gone.size())) s.homes.at(*i).move_address();
 }
 
 // ------------------------------------------------------------------------------------------------- disks
