@@ -350,6 +350,18 @@ std::optional<std::string> nearest(std::string_view wrong, const std::vector<std
   return best;
 }
 
+result<void> check_variables(const char* const* environ) {
+  std::vector<std::string> names = {"STORAGED_CONFIG"};
+  for (const auto& s : settings()) names.push_back(environment_name(s.name));
+  for (; environ && *environ; ++environ) {
+    const std::string_view all = *environ, name = all.substr(0, all.find('='));
+    if (!name.starts_with("STORAGED_") || std::ranges::find(names, name) != names.end()) continue;
+    auto near = nearest(name, names);
+    return fail(errc::invalid_argument, "unknown variable " + std::string(name) + (near ? "; did you mean " + *near + "?" : ""));
+  }
+  return {};
+}
+
 result<std::uint64_t> parse_rate(std::string_view s) {
   std::string_view v = s;
   if (v.ends_with("/s")) v.remove_suffix(2);

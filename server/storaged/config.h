@@ -49,6 +49,9 @@ struct command_line {
 // invalid_argument with a sentence for people: what was wrong, what was expected. `environment` looks a variable up.
 result<command_line> read_command_line(int argc, const char* const* argv, const std::function<std::optional<std::string>(const std::string&)>& environment);
 
+// Of these variables ("NAME=value") those that begin with STORAGED_ must be settings: invalid_argument with the nearest right one.
+result<void> check_variables(const char* const* environ);
+
 // The name most like `wrong`, if one is near.
 std::optional<std::string> nearest(std::string_view wrong, const std::vector<std::string>& right);
 

@@ -175,3 +175,12 @@ TEST_CASE("help names every option, the data directory follows the user") {
   CHECK(default_data_dir(true, env) == "/var/lib/grenier");
   CHECK(default_data_dir(false, env) == "/home/a/.local/share/grenier");
 }
+
+TEST_CASE("a variable that is no setting is refused with the nearest right one") {
+  const char* good[] = {"PATH=/bin", "STORAGED_ZONE=x", "STORAGED_CONFIG=y", "STORAGED_DATA_DIR=", nullptr};
+  CHECK(check_variables(good));
+  const char* wrong[] = {"STORAGED_ZON=x", nullptr};
+  auto r = check_variables(wrong);
+  REQUIRE(r.failed_with(errc::invalid_argument));
+  CHECK(r.error().detail == "unknown variable STORAGED_ZON; did you mean STORAGED_ZONE?");
+}

@@ -89,7 +89,7 @@ task<result<void>> key_keeper::adopt(keyring r) {
   b.put(kv::family::meta, bytes(key_name), r.keys[0]);
   CO_TRY_VOID(co_await kv_.commit(std::move(b)));
   ring_ = std::move(r);
-  rt_.log(log_level::info, "the cluster has a new key, its " + std::to_string(ring_.changes + 1) + ".: a home was removed");
+  rt_.log(log_level::info, "the cluster has a new key (change " + std::to_string(ring_.changes) + "): a home was removed");
   s_->wire.set_cluster_keys(ring_.keys);
   for (const auto& n : ring_.without) s_->wire.forget(n);  // connections that stand go on, but not theirs
   (void)s_->directory.announce_number(std::string(announced), ring_.changes);

@@ -430,6 +430,10 @@ int run(int argc, char** argv) {
     std::fputs(line->text.c_str(), stdout);
     return 0;
   }
+  if (auto known = check_variables(environ); !known) {
+    std::fprintf(stderr, "storaged: %s ('storaged --help' lists them all)\n", known.error().detail.c_str());
+    return exit_usage;
+  }
   auto& join = line->settings.join;
   // Who has started here before may be a member, and then it does not matter what a unit file goes on saying: node::start() judges.
   struct stat rows {};

@@ -359,7 +359,7 @@ struct node::impl {
     const std::string dir = options.data_dir.empty() ? "the data directory" : options.data_dir;
     return "This home was removed from its cluster ('storagectl layout remove' at another home): it serves nothing and takes no part any more. "
            "What was acknowledged is kept by the other homes; " + dir + " holds old copies only, and nothing there is needed once 'storagectl status' at another "
-           "home says healthy. To join again as a newcomer: stop storaged, 'mv " + (options.data_dir.empty() ? "DIR DIR" : dir + " " + dir) + ".removed', "
+           "home says healthy, or, with fewer than three homes left, shows the queues resync and hints empty. To join again as a newcomer: stop storaged, 'mv " + (options.data_dir.empty() ? "DIR DIR" : dir + " " + dir) + ".removed', "
            "'storagectl invite' at another home, and start with --zone " + options.zone + " --join LINE. storaged(8), WHEN A HOME WAS REMOVED, tells more.";
   }
 

@@ -12,8 +12,35 @@ namespace {
 
 constexpr nanoseconds lookup_time = 10s;
 
-std::string page(int status, std::string_view message) {
-  std::string title = std::to_string(status) + " " + std::string(http::reason(status));
+constexpr words no_site{"There is no site of this name here.", "Il n'y a pas de site de ce nom ici."};
+constexpr words no_look_up{"The site cannot be looked up just now. Please try again.", "Le site ne peut pas être consulté en ce moment. Veuillez réessayer."};
+constexpr words reads_only{"This site only answers GET and HEAD.", "Ce site ne répond qu'à GET et HEAD."};
+constexpr words bad_percent{"The address has a malformed percent sign.", "L'adresse contient un signe pour cent mal formé."};
+constexpr words no_link{"This gallery is private. Ask its owner for a link.", "Cette galerie est privée. Demandez un lien à son propriétaire."};
+constexpr words old_link{"This link is not valid any more. Ask whoever sent it for a new one.",
+                         "Ce lien n'est plus valable. Demandez-en un nouveau à la personne qui vous l'a envoyé."};
+
+bool wants_french(const http::exchange& x) {
+  auto language = x.request().headers.find("accept-language");
+  return language && prefers_french(*language);
+}
+
+std::string_view french_title(int status) {
+  switch (status) {
+    case 400: return "Adresse incompréhensible";
+    case 403: return "Accès refusé";
+    case 404: return "Page introuvable";
+    case 405: return "Méthode refusée";
+    case 412: return "Condition non remplie";
+    case 416: return "Partie introuvable";
+    case 503: return "Momentanément indisponible";
+    default: return "Erreur";
+  }
+}
+
+std::string page(int status, const words& said, bool french) {
+  const std::string title = std::to_string(status) + " " + std::string(french ? french_title(status) : http::reason(status));
+  const std::string_view message = french ? said.french : said.english;
   std::string text;
   for (char c : message) {
     if (c == '<') text += "&lt;";
@@ -21,7 +48,7 @@ std::string page(int status, std::string_view message) {
     else if (c == '&') text += "&amp;";
     else text += c;
   }
-  return "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">"
+  return "<!doctype html>\n<html lang=\"" + std::string(french ? "fr" : "en") + "\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">"
          "<meta name=\"color-scheme\" content=\"light dark\"><title>" + title +
          "</title><style>body{font:1.1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:15vh auto;padding:0 1rem}</style></head><body><main><h1>" +
          title + "</h1><p>" + text + "</p></main></body></html>\n";
@@ -46,15 +73,15 @@ int status_of(errc c) {
 }
 
 // What an error says of itself may be nobody's business but the owner's.
-std::string_view sentence(int status) {
+words sentence(int status) {
   switch (status) {
-    case 400: return "The address cannot be understood.";
-    case 403: return "This page is not for everybody.";
-    case 404: return "There is no such page.";
-    case 412: return "The page is not as the request wants it to be.";
-    case 416: return "The page has no such part.";
-    case 503: return "The page cannot be read just now. Please try again.";
-    default: return "Something failed. Please try again later.";
+    case 400: return {"The address cannot be understood.", "L'adresse n'est pas compréhensible."};
+    case 403: return {"This page is not for everybody.", "Cette page n'est pas ouverte à tous."};
+    case 404: return {"There is no such page.", "Cette page n'existe pas."};
+    case 412: return {"The page is not as the request wants it to be.", "La page n'est pas telle que la requête le demande."};
+    case 416: return {"The page has no such part.", "La page n'a pas cette partie."};
+    case 503: return {"The page cannot be read just now. Please try again.", "La page ne peut pas être lue en ce moment. Veuillez réessayer."};
+    default: return {"Something failed. Please try again later.", "Une erreur est survenue. Veuillez réessayer plus tard."};
   }
 }
 
@@ -86,20 +113,20 @@ task<void> host::answer(http::exchange& x) {
     http::headers h;
     h.add("Allow", "GET, HEAD");
     h.add("Content-Type", "text/html; charset=utf-8");
-    (void)co_await x.send({405, h, page(405, "This site only answers GET and HEAD.")});
+    (void)co_await x.send({405, h, page(405, reads_only, wants_french(x))});
     co_return;
   }
   auto found = co_await store_.find_bucket(bucket_of_host(r.host(), options_.domain), rt_.now() + lookup_time);
   if (!found) {
     int status = status_of(found.error().code);
-    co_return co_await send_error(x, {}, {}, status, status == 404 ? "There is no site of this name here." : "The site cannot be looked up just now. Please try again.");
+    co_return co_await send_error(x, {}, {}, status, status == 404 ? no_site : no_look_up);
   }
   model::bucket b = std::move(*found);
   if (!b.website || (!b.gallery_pages && !model::authorize(model::action::serve_website, {nullptr, false, &b})))
-    co_return co_await send_error(x, {}, {}, 404, "There is no site of this name here.");
+    co_return co_await send_error(x, {}, {}, 404, no_site);
   if (b.gallery_pages && !co_await may_enter(x, b)) co_return;
   auto decoded = http::percent_decode(r.path);
-  if (!decoded) co_return co_await send_error(x, b.name, b.website->error_document, 400, "The address has a malformed percent sign.");
+  if (!decoded) co_return co_await send_error(x, b.name, b.website->error_document, 400, bad_percent);
   std::string key = decoded->substr(1);
   if (b.gallery_pages) co_return co_await answer_gallery(x, std::move(b), std::move(key));
   if (key.empty() || key.ends_with('/')) key += b.website->index_document;
@@ -124,7 +151,7 @@ task<void> host::answer(http::exchange& x) {
   }
   const int status = status_of(code);
   if (status >= 500) rt_.log(status == 500 ? log_level::error : log_level::info, "web: " + b.name + ": " + sent.error().to_string());
-  co_await send_error(x, b.name, b.website->error_document, status, std::string(sentence(status)));
+  co_await send_error(x, b.name, b.website->error_document, status, sentence(status));
 }
 
 task<result<store::get_result>> host::open(http::exchange& x, std::string bucket, std::string key, bool conditional, store::consistency how) {
@@ -164,8 +191,7 @@ task<bool> host::may_enter(http::exchange& x, const model::bucket& b) {
     h.add("Content-Type", "text/html; charset=utf-8");
     h.add("Cache-Control", "no-store");
     add_protection(h);
-    (void)co_await x.send({403, h, page(403, shown ? "This link is not valid any more. Ask whoever sent it for a new one."
-                                                   : "This gallery is private. Ask its owner for a link.")});
+    (void)co_await x.send({403, h, page(403, shown ? old_link : no_link, wants_french(x))});
     co_return false;
   }
   if (!g.is_private || !link || !shown->in_query) co_return true;
@@ -186,8 +212,7 @@ task<void> host::answer_gallery(http::exchange& x, model::bucket b, std::string 
     sent = co_await send_original(x, b, key);
   } else {
     const bool folder = key.empty() || key.ends_with('/');
-    auto language = x.request().headers.find("accept-language");
-    const bool french = folder && language && prefers_french(*language);
+    const bool french = folder && wants_french(x);
     if (folder) key += french ? "index.fr.html" : b.website->index_document;
     // Pages are made from what changes now and then: this home's own copy will do, and is there when it is alone.
     auto opened = co_await open(x, b.name, key, true, store::consistency::any);
@@ -216,10 +241,9 @@ task<void> host::answer_gallery(http::exchange& x, model::bucket b, std::string 
   if (sent || x.answered()) co_return;
   const int status = status_of(sent.error().code);
   if (status >= 500) rt_.log(status == 500 ? log_level::error : log_level::info, "web: " + b.name + ": " + sent.error().to_string());
-  auto language = x.request().headers.find("accept-language");
   std::string document = b.website->error_document;
-  if (document == "404.html" && language && prefers_french(*language)) document = "404.fr.html";
-  co_await send_error(x, b.name, std::move(document), status, std::string(sentence(status)), &b);
+  if (document == "404.html" && wants_french(x)) document = "404.fr.html";
+  co_await send_error(x, b.name, std::move(document), status, sentence(status), &b);
 }
 
 task<result<void>> host::send_original(http::exchange& x, const model::bucket& pages, std::string_view key) {
@@ -300,7 +324,7 @@ task<result<void>> host::send_result(http::exchange& x, store::get_result r, int
   co_return result<void>();
 }
 
-task<void> host::send_error(http::exchange& x, std::string bucket, std::string error_document, int status, std::string message, const model::bucket* gallery) {
+task<void> host::send_error(http::exchange& x, std::string bucket, std::string error_document, int status, words said, const model::bucket* gallery) {
   if (status == 304) {
     (void)co_await x.send({304, {}, {}});
     co_return;
@@ -314,8 +338,9 @@ task<void> host::send_error(http::exchange& x, std::string bucket, std::string e
   }
   http::headers h;
   h.add("Content-Type", "text/html; charset=utf-8");
+  h.add("Vary", "Accept-Language");
   if (status == 503) h.add("Retry-After", "2");
-  (void)co_await x.send({status, h, page(status, message)});
+  (void)co_await x.send({status, h, page(status, said, wants_french(x))});
 }
 
 }  // namespace grenier::web

@@ -23,6 +23,11 @@ struct statistics {
   std::uint64_t bytes_sent = 0;
 };
 
+// What is said to a visitor, in both languages.
+struct words {
+  std::string_view english, french;
+};
+
 class host {
  public:
   host(runtime& rt, store::service& s, options o) : rt_(rt), store_(s), options_(std::move(o)) {}
@@ -36,7 +41,7 @@ class host {
   task<void> answer_gallery(http::exchange&, model::bucket, std::string key);
   task<result<void>> send_original(http::exchange&, const model::bucket& pages, std::string_view key);
   // gallery: whose page says it, in the visitor's language.
-  task<void> send_error(http::exchange&, std::string bucket, std::string error_document, int status, std::string message, const model::bucket* gallery = nullptr);
+  task<void> send_error(http::exchange&, std::string bucket, std::string error_document, int status, words, const model::bucket* gallery = nullptr);
   task<result<store::get_result>> open(http::exchange&, std::string bucket, std::string key, bool conditional, store::consistency = store::consistency::strong_if_up);
   // Fails before anything was sent (answered() tells) when the first bytes cannot be had.
   task<result<void>> send_result(http::exchange&, store::get_result, int status, const model::bucket* gallery = nullptr);

@@ -120,6 +120,19 @@ TEST_CASE("with too few homes up a site is shown as this home has it") {
   CHECK(s.ask("/docs/").sent.body == "docs");
 }
 
+TEST_CASE("what went wrong is said in the visitor's language") {
+  site s;
+  REQUIRE(s.run(s.store->remove(s.as_alice(), "photos", "lost.html")));
+  auto r = s.ask("/nothing", {{"Accept-Language", "fr-FR,fr;q=0.9,en;q=0.5"}});
+  CHECK(r.sent.status == 404);
+  CHECK(r.sent.body.find("<html lang=\"fr\">") != bytes::npos);
+  CHECK(r.sent.body.find("Cette page n'existe pas.") != bytes::npos);
+  CHECK(r.sent.headers.get("vary") == "Accept-Language");
+  r = s.ask("/nothing", {{"Accept-Language", "de,en"}});
+  CHECK(r.sent.body.find("<html lang=\"en\">") != bytes::npos);
+  CHECK(r.sent.body.find("There is no such page.") != bytes::npos);
+}
+
 TEST_CASE("visitors are told nothing of the inside") {
   site s;
   for (errc code : {errc::io_failed, errc::corrupt, errc::unavailable, errc::invalid_argument}) {
