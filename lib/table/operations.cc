@@ -40,8 +40,10 @@ task<result<row>> coordinator::read(row_key key, op_options o) {
     if (found.failed_with(errc::conflict) && core_.rt.now() < o.deadline) continue;
     // What a quorum says of a small row is newer than this home's copy may be.
     if (found && core_.everywhere(key.table)) {
-      row small = *found;
-      (void)co_await copies_.keep(key.table, key.partition_key, std::move(small));  // from now on, also where the disk is full
+      // From now on, also where the disk is full; one that hangs is not waited for.
+      fan_out<result<void>> kept(core_.rt, core_.tasks);
+      kept.start(0, copies_.keep(key.table, key.partition_key, *found));
+      (void)co_await kept.next(std::min(o.deadline, core_.rt.now() + 1s));
     }
     co_return found;
   }

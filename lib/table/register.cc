@@ -521,10 +521,12 @@ action operation::decide_read() {
   bool forced = false;
   if (stuck_) {
     // What could not be written back (its home's clock is far ahead, and nobody else takes it) stands on no quorum if a read quorum holds other
-    // values: then that one decides. So all are heard first. If nothing can be decided without those who hold it, it is what stands.
+    // values: then that one decides. So all are heard first. If all have answered, or nothing can ever be decided without those who hold it, it
+    // is what stands; else whoever is silent may hold what was acknowledged since.
     if (terms_->replicas & ~(yes_ | no_ | silent_)) return {.round = round_};
-    if (const replica_mask others = yes_ & ~holders(stuck_); read_quorum(others)) from = others;
-    else forced = true;
+    const replica_mask holding = holders(stuck_), others = yes_ & ~holding;
+    if (read_quorum(others)) from = others;
+    else forced = yes_ == terms_->replicas || !terms_->may_be_quorum(terms_->replicas & ~holding);
   }
   if (read_quorum(from)) {
     const said& s = newest(from);
@@ -534,7 +536,7 @@ action operation::decide_read() {
     attempt_ = s.answer.attempt;
     sending_ = value_of(s);
     action a = send(phase::writing_back, request::accept, terms_->replicas & ~have);
-    a.chosen = forced || terms_->may_be_quorum(have);
+    a.chosen = (forced && at_ == stuck_) || terms_->may_be_quorum(have);
     yes_ = have;
     return a;
   }

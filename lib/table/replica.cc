@@ -216,8 +216,7 @@ void replica::accept_one(change_set& c, std::size_t n, pb::accept_row& in, pb::r
   if (!before) return put_error(out, before.error());
   const ballot at = *ballot::decode(in.ballot());
   // What a quorum agreed on stands, whatever the clocks of those homes were: kept out, it would be missing here until that time has come.
-  if (!in.chosen())
-    if (auto ok = not_too_far(at, *before); !ok) return put_error(out, ok.error());
+  if (auto ok = not_too_far(at, *before); !ok && !in.chosen()) return put_error(out, ok.error());
   if (at.time > time_max) return put_error(out, error(errc::protocol, "a row with a time that cannot be"));
   cell now = *before;
   reply r = table::accept(now, at, *attempt_id::from_bytes(in.attempt()), in.value(), &mutations_);
@@ -287,12 +286,11 @@ task<result<pb::register_answers>> replica::prepare(wire::caller from, pb::prepa
     CO_TRY(now, cell::decode(i.raw));
   }
   if (at.time > time_max) co_return fail(errc::protocol, "a ballot with a time that cannot be");
-  if (!q.beyond())
-    if (auto ok = not_too_far(at, now); !ok) {
-      put_error(out, ok.error());
-      a.set_wall_ms(core_.rt.wall_ms());
-      co_return a;
-    }
+  if (auto ok = not_too_far(at, now); !ok && !q.beyond()) {
+    put_error(out, ok.error());
+    a.set_wall_ms(core_.rt.wall_ms());
+    co_return a;
+  }
   reply r = table::prepare(now, at);
   if (r.changed) i.changed = now.encode();
   CO_TRY_VOID(co_await commit(c));
